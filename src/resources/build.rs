@@ -1,0 +1,2 @@
+//! Placeholder: generates OpenAPI definitions.
+fn main() {}
