@@ -1,1 +1,98 @@
-//! Room `apiserver`.
+//! The API server: listener, filters, verbs, admission, discovery.
+//!
+//! The only room that touches the store. A request goes `request_info → authn → audit → authz → RESOURCES lookup → verb`,
+//! and one from inside the process takes the same way from just after authn. Invariant: the bytes of a response are the
+//! bytes the store holds, unless the client asked for another form.
+
+pub mod admission;
+pub mod authn;
+pub mod authz;
+pub mod body;
+pub mod call;
+pub mod config;
+pub mod handler;
+pub mod listener;
+pub mod local;
+pub mod pending;
+pub mod request_info;
+pub mod reviews;
+pub mod stream;
+pub mod tokens;
+pub mod user;
+mod verbs;
+
+pub use body::Body;
+pub use call::Call;
+pub use config::{Config, KubeletClient, ServiceAccounts, TlsFiles};
+pub use listener::Listener;
+pub use local::LocalService;
+pub use request_info::RequestInfo;
+pub use user::UserInfo;
+
+use crate::pending::Registry;
+use crate::pending::Store;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Why the server cannot start or run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot listen on {address}: {source}")]
+    Bind { address: std::net::SocketAddr, source: std::io::Error },
+    #[error("cannot read {path}: {source}")]
+    File { path: std::path::PathBuf, source: std::io::Error },
+    #[error("{path} holds no usable {what}: {why}")]
+    Material { path: std::path::PathBuf, what: &'static str, why: String },
+    #[error(transparent)]
+    Store(#[from] mini_store::Error),
+    #[error("cannot make the system objects: {0}")]
+    Bootstrap(mini_api::Status),
+}
+
+/// The server. One for each process; everything that serves a request holds it in an `Arc`.
+pub struct ApiServer {
+    pub config: Config,
+    pub store: Store,
+    pub registry: Registry,
+    pub authn: authn::Authenticator,
+    pub authz: authz::Authorizer,
+    pub(crate) limits: handler::Limits,
+    /// Cancelled when the server drains: watches end then.
+    pub(crate) draining: CancellationToken,
+}
+
+impl ApiServer {
+    /// Reads keys and builds the filters. Binds nothing.
+    ///
+    /// # Errors
+    /// A key or certificate file is missing or damaged.
+    pub fn new(config: Config, store: Store) -> Result<Arc<Self>, Error> {
+        let registry = Registry::builtin();
+        let authn = authn::Authenticator::new(&config, &store)?;
+        let authz = authz::Authorizer::new(&store);
+        Ok(Arc::new(Self {
+            config,
+            store,
+            registry,
+            authn,
+            authz,
+            limits: handler::Limits::default(),
+            draining: CancellationToken::new(),
+        }))
+    }
+
+    /// Binds the address and serves until `cancel`, then drains.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or the serving certificate is damaged.
+    pub async fn serve(self: Arc<Self>, cancel: CancellationToken) -> Result<(), Error> {
+        Listener::bind(&self.config).await?.run(self, cancel).await;
+        Ok(())
+    }
+
+    /// A way in for a component of this process, as `user`: a tower service of which `kube::Client::new` makes a client.
+    #[must_use]
+    pub fn local(self: &Arc<Self>, user: UserInfo) -> LocalService {
+        LocalService::new(self.clone(), user)
+    }
+}

@@ -1,0 +1,78 @@
+//! The admission chain: who may change or refuse an object between its decoding and its storing.
+//!
+//! Plugins are rows of one const table, run in its order: all that mutate, then (after hooks and validation) all that
+//! only look. What a plugin wants to know of other objects it reads from `server.store`.
+
+mod namespace_lifecycle;
+
+use crate::pending::Resource;
+use crate::{ApiServer, UserInfo};
+use futures::future::BoxFuture;
+use mini_api::{Status, Value};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+    Connect,
+}
+
+/// What is to be admitted.
+pub struct Request<'a> {
+    pub operation: Operation,
+    pub resource: &'a Resource,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub user: &'a UserInfo,
+    /// The new object; on Delete and Connect the options, or null.
+    pub object: &'a mut Value,
+    /// The stored object, on Update and Delete.
+    pub old: Option<&'a Value>,
+    pub dry_run: bool,
+    pub server: &'a ApiServer,
+}
+
+/// A plugin's function. Most read only memory and answer at once.
+pub enum Hook {
+    Sync(fn(&mut Request<'_>) -> Result<(), Status>),
+    Async(for<'a, 'b> fn(&'a mut Request<'b>) -> BoxFuture<'a, Result<(), Status>>),
+}
+
+/// A row of the chain.
+pub struct Plugin {
+    /// Upstream's name.
+    pub name: &'static str,
+    pub mutate: Option<Hook>,
+    pub validate: Option<Hook>,
+}
+
+/// The chain, in order.
+pub const CHAIN: &[Plugin] =
+    &[Plugin { name: "NamespaceLifecycle", mutate: Some(Hook::Sync(namespace_lifecycle::admit)), validate: None }];
+
+/// Runs what may change the object.
+pub(crate) async fn mutate(request: &mut Request<'_>) -> Result<(), Status> {
+    for plugin in CHAIN {
+        run(plugin.mutate.as_ref(), request).await?;
+    }
+    Ok(())
+}
+
+/// Runs what may only refuse it.
+pub(crate) async fn validate(request: &mut Request<'_>) -> Result<(), Status> {
+    for plugin in CHAIN {
+        run(plugin.validate.as_ref(), request).await?;
+    }
+    Ok(())
+}
+
+async fn run(hook: Option<&Hook>, request: &mut Request<'_>) -> Result<(), Status> {
+    match hook {
+        None => Ok(()),
+        Some(Hook::Sync(f)) => f(request),
+        Some(Hook::Async(f)) => f(request).await,
+    }
+}

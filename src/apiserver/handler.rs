@@ -1,0 +1,149 @@
+//! The pipeline: who, what, may they, then the verb. Each filter is one step of [`serve_as`], in upstream's order.
+
+use crate::authz::{Attributes, Decision};
+use crate::body::{self, Body};
+use crate::call::Query;
+use crate::listener::Peer;
+use crate::{ApiServer, Call, RequestInfo, UserInfo, stream, verbs};
+use http::{Request, Response};
+use mini_api::{Reason, Status};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// How long a request that is not long-running may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Requests in flight: upstream's `--max-requests-inflight` and `--max-mutating-requests-inflight`.
+pub(crate) struct Limits {
+    reading: Semaphore,
+    mutating: Semaphore,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { reading: Semaphore::new(400), mutating: Semaphore::new(200) }
+    }
+}
+
+impl Limits {
+    fn enter(&self, info: &RequestInfo) -> Result<Option<SemaphorePermit<'_>>, Status> {
+        if info.long_running() {
+            return Ok(None);
+        }
+        let reading = matches!(info.verb.as_str(), "get" | "list" | "watch");
+        let limit = if reading { &self.reading } else { &self.mutating };
+        limit.try_acquire().map(Some).map_err(|_| {
+            let mut status = Status::new(Reason::TooManyRequests, "too many requests, please try again later");
+            status.retry_after_seconds = Some(1);
+            status
+        })
+    }
+}
+
+/// A request from the wire: authenticates it and passes it on.
+pub async fn serve(server: Arc<ApiServer>, peer: &Peer, request: Request<Body>) -> Response<Body> {
+    match server.authn.authenticate(request.headers(), peer.certificates.as_deref()).await {
+        Ok(user) => {
+            let user = Arc::new(user.unwrap_or_else(UserInfo::anonymous));
+            serve_as(server, user, request).await
+        }
+        Err(status) => body::failure(&status),
+    }
+}
+
+/// A request of a known user. Components of this process enter here.
+pub async fn serve_as(server: Arc<ApiServer>, user: Arc<UserInfo>, request: Request<Body>) -> Response<Body> {
+    let started = Instant::now();
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
+    let line = tracing::enabled!(tracing::Level::DEBUG).then(|| (info.verb.clone(), request.uri().to_string()));
+    let name = user.clone();
+    let response = filtered(&server, user, info, query, request).await.unwrap_or_else(|s| body::failure(&s));
+    if let Some((verb, uri)) = line {
+        let code = response.status().as_u16();
+        tracing::debug!(verb, uri, user = name.name, code, took = ?started.elapsed(), "request");
+    }
+    response
+}
+
+async fn filtered(
+    server: &Arc<ApiServer>,
+    user: Arc<UserInfo>,
+    info: RequestInfo,
+    query: Query,
+    request: Request<Body>,
+) -> Result<Response<Body>, Status> {
+    // Audit, once there is a sink, stands here: it sees the user and what is asked, allowed or not.
+    authorize(server, &user, &info)?;
+    let _permit = server.limits.enter(&info)?;
+    if !info.resource_request {
+        return Err(no_such_path());
+    }
+    let resource = server.registry.get(&info.group, &info.version, &info.resource).ok_or_else(no_such_path)?;
+    let long_running = info.long_running();
+    let call = Call { server: server.clone(), user, info, resource, query, headers: request.headers().clone() };
+    if stream::is_stream(&call.info.subresource) {
+        return stream::serve(&call, request).await;
+    }
+    let work = verbs::dispatch(call, request);
+    if long_running {
+        return work.await;
+    }
+    tokio::time::timeout(TIMEOUT, work).await.unwrap_or_else(|_| {
+        let message = "request did not complete within the allotted timeout";
+        Err(Status::new(Reason::Timeout, format!("Timeout: {message}")))
+    })
+}
+
+fn authorize(server: &ApiServer, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
+    let attributes = Attributes {
+        user,
+        verb: &info.verb,
+        group: &info.group,
+        version: &info.version,
+        resource: &info.resource,
+        subresource: &info.subresource,
+        namespace: &info.namespace,
+        name: &info.name,
+        path: &info.path,
+        resource_request: info.resource_request,
+    };
+    match server.authz.authorize(&attributes) {
+        Decision::Allow => Ok(()),
+        Decision::NoOpinion(reason) => Err(forbidden(user, info, &reason)),
+    }
+}
+
+/// 403 in upstream's words.
+fn forbidden(user: &UserInfo, info: &RequestInfo, reason: &str) -> Status {
+    let who = if user.name.is_empty() { "system:anonymous" } else { &user.name };
+    let mut why = if info.resource_request {
+        let resource = if info.subresource.is_empty() {
+            info.resource.clone()
+        } else {
+            format!("{}/{}", info.resource, info.subresource)
+        };
+        let place = if info.namespace.is_empty() {
+            "at the cluster scope".to_owned()
+        } else {
+            format!("in the namespace \"{}\"", info.namespace)
+        };
+        format!("User \"{who}\" cannot {} resource \"{resource}\" in API group \"{}\" {place}", info.verb, info.group)
+    } else {
+        format!("User \"{who}\" cannot {} path \"{}\"", info.verb, info.path)
+    };
+    if !reason.is_empty() {
+        why = format!("{why}: {reason}");
+    }
+    if info.resource_request {
+        return Status::forbidden(&info.group, &info.resource, &info.name, &why);
+    }
+    Status::new(Reason::Forbidden, format!("forbidden: {why}"))
+}
+
+/// 404 for a path that leads nowhere.
+#[must_use]
+pub fn no_such_path() -> Status {
+    Status::new(Reason::NotFound, "the server could not find the requested resource")
+}

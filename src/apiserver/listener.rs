@@ -1,0 +1,198 @@
+//! The socket: TLS with optional client certificates, HTTP/1.1 and HTTP/2 on one port, upgrades, and a drain with a deadline.
+//!
+//! The handshake takes any client certificate whose key the client holds: whether it is trusted is a question for authn,
+//! so that a wrong one is told 401 and not cut off.
+
+use crate::body::Body;
+use crate::{ApiServer, Config, Error, TlsFiles, handler};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::DigitallySignedStruct;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long requests that are under way may take once the server drains.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long a client may take for its handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// The far end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub address: SocketAddr,
+    /// What the client presented, leaf first; not verified against any authority.
+    pub certificates: Option<Arc<[CertificateDer<'static>]>>,
+}
+
+/// A bound, not yet serving socket.
+pub struct Listener {
+    socket: TcpListener,
+    tls: TlsAcceptor,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Reads the serving certificate and binds.
+    ///
+    /// # Errors
+    /// The certificate is damaged or the address taken.
+    pub async fn bind(config: &Config) -> Result<Self, Error> {
+        let tls = TlsAcceptor::from(Arc::new(server_tls(&config.tls)?));
+        let bind = |source| Error::Bind { address: config.listen, source };
+        let socket = TcpListener::bind(config.listen).await.map_err(bind)?;
+        let address = socket.local_addr().map_err(bind)?;
+        Ok(Self { socket, tls, address })
+    }
+
+    /// Where it listens; the real port if the configured one was 0.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `cancel`, then lets requests finish for a few seconds.
+    pub async fn run(self, server: Arc<ApiServer>, cancel: CancellationToken) {
+        let connections = TaskTracker::new();
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
+        http.http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(250)
+            .initial_stream_window_size(256 * 1024)
+            .initial_connection_window_size(1024 * 1024)
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(20));
+        let http = Arc::new(http);
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = cancel.cancelled() => break,
+            };
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, mostly: the next moment may be better.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let (server, tls, http) = (server.clone(), self.tls.clone(), http.clone());
+            connections.spawn(async move {
+                if let Err(error) = connection(server, tls, &http, stream, address).await {
+                    tracing::debug!(%address, %error, "connection ended");
+                }
+            });
+        }
+        drop(self.socket);
+        server.draining.cancel();
+        connections.close();
+        if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+            tracing::warn!("requests were still under way when the drain ended");
+        }
+    }
+}
+
+async fn connection(
+    server: Arc<ApiServer>,
+    tls: TlsAcceptor,
+    http: &auto::Builder<TokioExecutor>,
+    stream: TcpStream,
+    address: SocketAddr,
+) -> Result<(), crate::body::BoxError> {
+    stream.set_nodelay(true)?;
+    let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await??;
+    let certificates = stream.get_ref().1.peer_certificates().map(Arc::from);
+    let draining = server.draining.clone();
+    let peer = Peer { address, certificates };
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let (server, peer) = (server.clone(), peer.clone());
+        async move {
+            let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+            Ok::<Response<Body>, Infallible>(handler::serve(server, &peer, request).await)
+        }
+    });
+    let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = draining.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
+
+fn server_tls(files: &TlsFiles) -> Result<rustls::ServerConfig, Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let damaged = |path: &std::path::Path, what, why: String| Error::Material { path: path.to_owned(), what, why };
+    let chain = CertificateDer::pem_file_iter(&files.cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| damaged(&files.cert, "certificate", e.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| damaged(&files.key, "key", e.to_string()))?;
+    let mut config = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| damaged(&files.cert, "certificate", e.to_string()))?
+        .with_client_cert_verifier(Arc::new(AnyCertificate(provider)))
+        .with_single_cert(chain, key)
+        .map_err(|e| damaged(&files.cert, "certificate", e.to_string()))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Asks for a certificate, takes none or any, and checks only that the client has its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ClientCertVerifier for AnyCertificate {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
