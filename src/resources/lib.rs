@@ -1,1 +1,12 @@
-//! Room `resources`.
+//! The table of served kinds: one row for each, and hooks only where a kind differs from the others.
+//!
+//! Owns what a kind *is* (names, scope, schema, defaults, validation, printed columns); knows nothing of storage, HTTP
+//! or tokio. Its one invariant: everything about a kind is reached through its [`Resource`].
+
+mod columns;
+mod kinds;
+mod resource;
+mod table;
+
+pub use columns::{Column, human_duration};
+pub use resource::{Group, Hooks, Registry, Resource, Subresource};

@@ -1,0 +1,363 @@
+//! [`Resource`], a row of the table with the rules all kinds share, and [`Registry`], the table itself.
+
+use crate::columns::{self, Column};
+use jiff::Timestamp;
+use mini_api::{FieldError, Meta, Status};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One served kind in one version.
+#[derive(Clone, Debug)]
+pub struct Resource {
+    /// Empty for the core group.
+    pub group: String,
+    pub version: String,
+    pub kind: String,
+    pub plural: String,
+    pub singular: String,
+    pub short_names: Vec<String>,
+    pub categories: Vec<String>,
+    pub namespaced: bool,
+    pub verbs: Vec<&'static str>,
+    pub subresources: Vec<Subresource>,
+    pub columns: Vec<Column>,
+    /// Selectable fields besides `metadata.name` and `metadata.namespace`.
+    pub fields: Vec<String>,
+    /// Segment of the storage key: `pods`, `deployments.apps`. Two rows with one segment share their objects.
+    pub storage: String,
+    /// Name of the schema: `io.k8s.api.core.v1.Pod`.
+    pub definition: String,
+    pub hooks: &'static Hooks,
+}
+
+/// A path below an object: `pods/log`. `kind`, `group` and `version` are those of its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subresource {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub group: &'static str,
+    pub version: &'static str,
+    pub verbs: &'static [&'static str],
+}
+
+/// Where a kind differs. A kind that does not differ uses [`Hooks::NONE`].
+pub struct Hooks {
+    /// Fills what the author of an object left out.
+    pub default: fn(&mut Value),
+    /// Runs after the generic part of [`Resource::prepare_create`].
+    pub prepare_create: fn(&mut Value),
+    /// Runs after the generic part of [`Resource::prepare_update`]: new, old, subresource.
+    pub prepare_update: fn(&mut Value, &Value, Option<&str>),
+    /// Whether `name` may be a name of this kind; answers what is wrong with it.
+    pub name: fn(&str) -> Vec<String>,
+    /// Checks everything but metadata.
+    pub validate: fn(&Value, &mut Vec<FieldError>),
+    /// Checks what may change: new, old, subresource. Runs after `validate`.
+    pub validate_update: fn(&Value, &Value, Option<&str>, &mut Vec<FieldError>),
+    pub columns: &'static [Column],
+    /// One cell for each of `columns`.
+    pub cells: fn(&Value, Timestamp) -> Vec<Value>,
+    /// The value of a selectable field where it is not simply the field of that path; `None` leaves it to the path.
+    pub field: fn(&Value, &str) -> Option<String>,
+    /// Whether objects count changes of what is desired in `metadata.generation`.
+    pub generation: bool,
+    /// Whether a status given at creation is dropped (kinds with a status subresource only).
+    pub status_reset: bool,
+    /// Converts between this version and the version that is stored, where two rows share storage.
+    pub to_stored: Option<fn(&mut Value)>,
+    pub from_stored: Option<fn(&mut Value)>,
+}
+
+impl std::fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hooks")
+    }
+}
+
+impl Hooks {
+    /// The generic kind: nothing to default, nothing to check but metadata, columns NAME and AGE.
+    pub const NONE: Self = Self {
+        default: |_| {},
+        prepare_create: |_| {},
+        prepare_update: |_, _, _| {},
+        name: |_| Vec::new(),
+        validate: |_, _| {},
+        validate_update: |_, _, _, _| {},
+        columns: &[columns::NAME, columns::AGE],
+        cells: |v, now| vec![columns::name(v), columns::age(v, now)],
+        field: |_, _| None,
+        generation: false,
+        status_reset: true,
+        to_stored: None,
+        from_stored: None,
+    };
+}
+
+impl Resource {
+    /// `v1`, `apps/v1`.
+    #[must_use]
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// `deployments.apps`, `pods`: how messages name the resource.
+    #[must_use]
+    pub fn group_resource(&self) -> String {
+        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    #[must_use]
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    #[must_use]
+    pub fn has_verb(&self, verb: &str) -> bool {
+        self.verbs.contains(&verb)
+    }
+
+    /// Whether objects of this kind are kept; reviews are only answered.
+    #[must_use]
+    pub fn stored(&self) -> bool {
+        self.has_verb("get")
+    }
+
+    /// Prunes unknown fields (and answers them as `unknown field "spec.x"`), drops nulls, checks types, and writes
+    /// quantities and times canonically.
+    ///
+    /// # Errors
+    /// 400 where a value has not the type its schema asks for.
+    pub fn normalize(&self, v: &mut Value) -> Result<Vec<String>, Status> {
+        let _ = v;
+        Ok(Vec::new())
+    }
+
+    /// Applies a strategic merge patch.
+    ///
+    /// # Errors
+    /// 400 where the patch does not fit the schema.
+    pub fn strategic_merge(&self, current: &Value, patch: &Value) -> Result<Value, Status> {
+        let mut merged = current.clone();
+        merge(&mut merged, patch);
+        Ok(merged)
+    }
+
+    /// Fills what the author left out, as upstream's decoder does. Idempotent.
+    pub fn default(&self, v: &mut Value) {
+        (self.hooks.default)(v);
+    }
+
+    /// What a create sets before admission sees the object: no status of the author's, generation 1.
+    pub fn prepare_create(&self, v: &mut Value) {
+        if self.hooks.status_reset && self.subresource("status").is_some() {
+            mini_api::meta::object_mut(v).remove("status");
+        }
+        let meta = v.meta_mut();
+        for system in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+            meta.remove(system);
+        }
+        if self.hooks.generation {
+            meta.insert("generation".to_owned(), 1.into());
+        }
+        (self.hooks.prepare_create)(v);
+    }
+
+    /// Keeps from `old` what a request to this (sub)resource may not change, and counts the generation.
+    pub fn prepare_update(&self, new: &mut Value, old: &Value, subresource: Option<&str>) {
+        let meta = new.meta_mut();
+        let old_meta = old.get("metadata");
+        let from_old = |field: &str| old_meta.and_then(|m| m.get(field)).cloned();
+        for field in ["creationTimestamp", "generation", "selfLink"] {
+            set_or_remove(meta, field, from_old(field));
+        }
+        if meta.get("uid").and_then(Value::as_str).unwrap_or_default().is_empty() {
+            set_or_remove(meta, "uid", from_old("uid"));
+        }
+        if old.is_deleting() {
+            for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+                set_or_remove(meta, field, from_old(field));
+            }
+        }
+        let has_status = self.subresource("status").is_some();
+        let body = mini_api::meta::object_mut(new);
+        match subresource {
+            Some("status") => {
+                body.retain(|k, _| matches!(k.as_str(), "metadata" | "status" | "apiVersion" | "kind"));
+                for (k, v) in old.as_object().into_iter().flatten() {
+                    if !matches!(k.as_str(), "metadata" | "status" | "apiVersion" | "kind") {
+                        body.insert(k.clone(), v.clone());
+                    }
+                }
+            }
+            _ if has_status => set_or_remove(body, "status", old.get("status").cloned()),
+            _ => {}
+        }
+        (self.hooks.prepare_update)(new, old, subresource);
+        if self.hooks.generation && desired_differs(new, old) {
+            bump_generation(new, old);
+        }
+    }
+
+    /// Everything wrong with a new object, in upstream's words.
+    #[must_use]
+    pub fn validate(&self, v: &Value) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        (self.hooks.validate)(v, &mut errors);
+        errors
+    }
+
+    /// Everything wrong with an update, [`Resource::validate`] of the new object included.
+    #[must_use]
+    pub fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        if subresource != Some("status") {
+            (self.hooks.validate)(new, &mut errors);
+        }
+        (self.hooks.validate_update)(new, old, subresource, &mut errors);
+        errors
+    }
+
+    /// The value a field selector compares; `None` where the field is not selectable.
+    #[must_use]
+    pub fn field(&self, v: &Value, path: &str) -> Option<String> {
+        match path {
+            "metadata.name" => return Some(v.name().to_owned()),
+            "metadata.namespace" if self.namespaced => return Some(v.namespace().to_owned()),
+            _ => {}
+        }
+        if !self.fields.iter().any(|f| f == path) {
+            return None;
+        }
+        if let Some(special) = (self.hooks.field)(v, path) {
+            return Some(special);
+        }
+        let value = path.split('.').try_fold(v, |v, name| v.get(name));
+        Some(match value {
+            Some(Value::String(s)) => s.clone(),
+            Some(Value::Null) | None => match path {
+                "spec.unschedulable" | "spec.hostNetwork" => "false".to_owned(),
+                "status.replicas" | "status.successful" => "0".to_owned(),
+                _ => String::new(),
+            },
+            Some(other) => other.to_string(),
+        })
+    }
+
+    /// The cells of this object's row, one for each of `columns`.
+    #[must_use]
+    pub fn cells(&self, v: &Value, now: Timestamp) -> Vec<Value> {
+        (self.hooks.cells)(v, now)
+    }
+}
+
+/// RFC 7396; stands in for strategic merge until the schema room is there.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    let target = mini_api::meta::object_mut(target);
+    for (k, v) in patch {
+        if v.is_null() {
+            target.remove(k);
+        } else {
+            merge(target.entry(k.clone()).or_insert(Value::Null), v);
+        }
+    }
+}
+
+pub(crate) fn set_or_remove(map: &mut serde_json::Map<String, Value>, field: &str, value: Option<Value>) {
+    match value {
+        Some(value) => map.insert(field.to_owned(), value),
+        None => map.remove(field),
+    };
+}
+
+/// Whether anything but metadata and status differs.
+fn desired_differs(new: &Value, old: &Value) -> bool {
+    let desired = |v: &Value| {
+        v.as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(k, _)| !matches!(k.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    desired(new) != desired(old)
+}
+
+pub(crate) fn bump_generation(new: &mut Value, old: &Value) {
+    let next = columns::int(old, &["metadata", "generation"]) + 1;
+    new.meta_mut().insert("generation".to_owned(), next.into());
+}
+
+/// An API group as discovery lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    pub name: String,
+    /// Preferred first.
+    pub versions: Vec<String>,
+    pub preferred: String,
+}
+
+/// All served kinds.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    rows: Vec<Arc<Resource>>,
+    by_plural: BTreeMap<String, Vec<Arc<Resource>>>,
+    by_kind: BTreeMap<String, Vec<Arc<Resource>>>,
+}
+
+impl Registry {
+    /// The built-in kinds.
+    #[must_use]
+    pub fn builtin() -> Self {
+        let mut registry = Self::default();
+        for row in crate::table::rows() {
+            registry.insert(row);
+        }
+        registry
+    }
+
+    /// Adds a row at the end.
+    pub fn insert(&mut self, row: Resource) {
+        let row = Arc::new(row);
+        self.by_plural.entry(row.plural.clone()).or_default().push(Arc::clone(&row));
+        self.by_kind.entry(row.kind.clone()).or_default().push(Arc::clone(&row));
+        self.rows.push(row);
+    }
+
+    #[must_use]
+    pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
+        self.by_plural.get(plural)?.iter().find(|r| r.group == group && r.version == version).cloned()
+    }
+
+    #[must_use]
+    pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<Resource>> {
+        self.by_kind.get(kind)?.iter().find(|r| r.group == group && r.version == version).cloned()
+    }
+
+    /// Rows in the order of discovery.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.rows.iter()
+    }
+
+    /// Groups in the order of discovery, the core group (empty name) first.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        for row in &self.rows {
+            match groups.iter_mut().find(|g| g.name == row.group) {
+                Some(group) if group.versions.contains(&row.version) => {}
+                Some(group) => group.versions.push(row.version.clone()),
+                None => groups.push(Group {
+                    name: row.group.clone(),
+                    versions: vec![row.version.clone()],
+                    preferred: row.version.clone(),
+                }),
+            }
+        }
+        groups
+    }
+}

@@ -1,0 +1,290 @@
+//! The rows. Order is the order of discovery; the first version of a group is its preferred one.
+
+use crate::resource::{Hooks, Resource, Subresource};
+
+const ALL: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const CREATE: &[&str] = &["create"];
+const CHANGE: &[&str] = &["get", "patch", "update"];
+const CONNECT: &[&str] = &["create", "get"];
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
+
+/// A row as it is written below; [`Row::resource`] makes the real one.
+struct Row {
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    short_names: &'static [&'static str],
+    categories: &'static [&'static str],
+    namespaced: bool,
+    verbs: &'static [&'static str],
+    subresources: &'static [(&'static str, &'static str, &'static [&'static str])],
+    fields: &'static [&'static str],
+    storage: Option<&'static str>,
+    hooks: &'static Hooks,
+}
+
+/// A namespaced kind with all verbs.
+const fn row(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Row {
+    Row {
+        group,
+        version,
+        kind,
+        plural,
+        short_names: &[],
+        categories: &[],
+        namespaced: true,
+        verbs: ALL,
+        subresources: &[],
+        fields: &[],
+        storage: None,
+        hooks: &Hooks::NONE,
+    }
+}
+
+impl Row {
+    const fn cluster(mut self) -> Self {
+        self.namespaced = false;
+        self
+    }
+    const fn short(mut self, names: &'static [&'static str]) -> Self {
+        self.short_names = names;
+        self
+    }
+    /// Listed by `kubectl get all`.
+    const fn all(mut self) -> Self {
+        self.categories = &["all"];
+        self
+    }
+    const fn verbs(mut self, verbs: &'static [&'static str]) -> Self {
+        self.verbs = verbs;
+        self
+    }
+    /// Name, kind (with group and version where they are not the row's own) and verbs.
+    const fn sub(mut self, subs: &'static [(&'static str, &'static str, &'static [&'static str])]) -> Self {
+        self.subresources = subs;
+        self
+    }
+    const fn fields(mut self, fields: &'static [&'static str]) -> Self {
+        self.fields = fields;
+        self
+    }
+    const fn storage(mut self, segment: &'static str) -> Self {
+        self.storage = Some(segment);
+        self
+    }
+    const fn hooks(mut self, hooks: &'static Hooks) -> Self {
+        self.hooks = hooks;
+        self
+    }
+
+    fn resource(&self) -> Resource {
+        let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let short_group = match self.group {
+            "" => "core",
+            group => group.split('.').next().unwrap_or(group),
+        };
+        Resource {
+            group: self.group.to_owned(),
+            version: self.version.to_owned(),
+            kind: self.kind.to_owned(),
+            plural: self.plural.to_owned(),
+            singular: self.kind.to_lowercase(),
+            short_names: own(self.short_names),
+            categories: own(self.categories),
+            namespaced: self.namespaced,
+            verbs: self.verbs.to_vec(),
+            subresources: self
+                .subresources
+                .iter()
+                .map(|(name, kind, verbs)| self.subresource(name, kind, verbs))
+                .collect(),
+            columns: self.hooks.columns.to_vec(),
+            fields: own(self.fields),
+            storage: match (self.storage, self.group) {
+                (Some(segment), _) => segment.to_owned(),
+                (None, "") => self.plural.to_owned(),
+                (None, group) => format!("{}.{group}", self.plural),
+            },
+            definition: format!("io.k8s.api.{short_group}.{}.{}", self.version, self.kind),
+            hooks: self.hooks,
+        }
+    }
+
+    fn subresource(&self, name: &'static str, kind: &'static str, verbs: &'static [&'static str]) -> Subresource {
+        // Bodies that belong to another group than their parent.
+        let (group, version) = match kind {
+            "Scale" => ("autoscaling", "v1"),
+            "Eviction" => ("policy", "v1"),
+            "TokenRequest" => ("authentication.k8s.io", "v1"),
+            _ => (self.group, self.version),
+        };
+        Subresource { name, kind, group, version, verbs }
+    }
+}
+
+pub(crate) fn rows() -> Vec<Resource> {
+    ROWS.iter().map(Row::resource).collect()
+}
+
+const APPS: &str = "apps";
+const EVENTS: &str = "events.k8s.io";
+const AUTHN: &str = "authentication.k8s.io";
+const AUTHZ: &str = "authorization.k8s.io";
+const NETWORKING: &str = "networking.k8s.io";
+const RBAC: &str = "rbac.authorization.k8s.io";
+const STORAGE: &str = "storage.k8s.io";
+
+static ROWS: &[Row] = &[
+    // core
+    row("", "v1", "Binding", "bindings").verbs(CREATE),
+    row("", "v1", "ConfigMap", "configmaps").short(&["cm"]),
+    row("", "v1", "Endpoints", "endpoints").short(&["ep"]),
+    row("", "v1", "Event", "events").short(&["ev"]).fields(&[
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.resourceVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "reportingComponent",
+        "source",
+        "type",
+    ]),
+    row("", "v1", "LimitRange", "limitranges").short(&["limits"]),
+    row("", "v1", "Namespace", "namespaces")
+        .cluster()
+        .short(&["ns"])
+        .verbs(&["create", "delete", "get", "list", "patch", "update", "watch"])
+        .sub(&[("finalize", "Namespace", &["update"]), ("status", "Namespace", CHANGE)])
+        .fields(&["status.phase"]),
+    row("", "v1", "Node", "nodes")
+        .cluster()
+        .short(&["no"])
+        .sub(&[("proxy", "NodeProxyOptions", PROXY), ("status", "Node", CHANGE)])
+        .fields(&["spec.unschedulable"]),
+    row("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims").short(&["pvc"]).sub(&[(
+        "status",
+        "PersistentVolumeClaim",
+        CHANGE,
+    )]),
+    row("", "v1", "PersistentVolume", "persistentvolumes").cluster().short(&["pv"]).sub(&[(
+        "status",
+        "PersistentVolume",
+        CHANGE,
+    )]),
+    row("", "v1", "Pod", "pods")
+        .short(&["po"])
+        .all()
+        .sub(&[
+            ("attach", "PodAttachOptions", CONNECT),
+            ("binding", "Binding", CREATE),
+            ("ephemeralcontainers", "Pod", CHANGE),
+            ("eviction", "Eviction", CREATE),
+            ("exec", "PodExecOptions", CONNECT),
+            ("log", "Pod", &["get"]),
+            ("portforward", "PodPortForwardOptions", CONNECT),
+            ("proxy", "PodProxyOptions", PROXY),
+            ("resize", "Pod", CHANGE),
+            ("status", "Pod", CHANGE),
+        ])
+        .fields(&[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        ]),
+    row("", "v1", "PodTemplate", "podtemplates"),
+    row("", "v1", "ReplicationController", "replicationcontrollers")
+        .short(&["rc"])
+        .all()
+        .sub(&[("scale", "Scale", CHANGE), ("status", "ReplicationController", CHANGE)])
+        .fields(&["status.replicas"]),
+    row("", "v1", "ResourceQuota", "resourcequotas").short(&["quota"]).sub(&[("status", "ResourceQuota", CHANGE)]),
+    row("", "v1", "Secret", "secrets").fields(&["type"]),
+    row("", "v1", "ServiceAccount", "serviceaccounts").short(&["sa"]).sub(&[("token", "TokenRequest", CREATE)]),
+    row("", "v1", "Service", "services")
+        .short(&["svc"])
+        .all()
+        .sub(&[("proxy", "ServiceProxyOptions", PROXY), ("status", "Service", CHANGE)])
+        .fields(&["spec.clusterIP", "spec.type"]),
+    // apps
+    row(APPS, "v1", "ControllerRevision", "controllerrevisions"),
+    row(APPS, "v1", "DaemonSet", "daemonsets").short(&["ds"]).all().sub(&[("status", "DaemonSet", CHANGE)]),
+    row(APPS, "v1", "Deployment", "deployments")
+        .short(&["deploy"])
+        .all()
+        .sub(&[("scale", "Scale", CHANGE), ("status", "Deployment", CHANGE)]),
+    row(APPS, "v1", "ReplicaSet", "replicasets")
+        .short(&["rs"])
+        .all()
+        .sub(&[("scale", "Scale", CHANGE), ("status", "ReplicaSet", CHANGE)])
+        .fields(&["status.replicas"]),
+    row(APPS, "v1", "StatefulSet", "statefulsets")
+        .short(&["sts"])
+        .all()
+        .sub(&[("scale", "Scale", CHANGE), ("status", "StatefulSet", CHANGE)]),
+    // events.k8s.io: the same objects as the core events, in other words.
+    row(EVENTS, "v1", "Event", "events").short(&["ev"]).storage("events").fields(&[
+        "reason",
+        "regarding.kind",
+        "regarding.namespace",
+        "regarding.name",
+        "regarding.uid",
+        "regarding.apiVersion",
+        "regarding.resourceVersion",
+        "regarding.fieldPath",
+        "reportingController",
+        "type",
+    ]),
+    // Reviews are answered, never stored.
+    row(AUTHN, "v1", "SelfSubjectReview", "selfsubjectreviews").cluster().verbs(CREATE),
+    row(AUTHN, "v1", "TokenReview", "tokenreviews").cluster().verbs(CREATE),
+    row(AUTHZ, "v1", "LocalSubjectAccessReview", "localsubjectaccessreviews").verbs(CREATE),
+    row(AUTHZ, "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews").cluster().verbs(CREATE),
+    row(AUTHZ, "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews").cluster().verbs(CREATE),
+    row(AUTHZ, "v1", "SubjectAccessReview", "subjectaccessreviews").cluster().verbs(CREATE),
+    row("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers").short(&["hpa"]).all().sub(&[(
+        "status",
+        "HorizontalPodAutoscaler",
+        CHANGE,
+    )]),
+    row("batch", "v1", "CronJob", "cronjobs").short(&["cj"]).all().sub(&[("status", "CronJob", CHANGE)]),
+    row("batch", "v1", "Job", "jobs").all().sub(&[("status", "Job", CHANGE)]).fields(&["status.successful"]),
+    row("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests")
+        .cluster()
+        .short(&["csr"])
+        .sub(&[("approval", "CertificateSigningRequest", CHANGE), ("status", "CertificateSigningRequest", CHANGE)])
+        .fields(&["spec.signerName"]),
+    row(NETWORKING, "v1", "IngressClass", "ingressclasses").cluster(),
+    row(NETWORKING, "v1", "Ingress", "ingresses").short(&["ing"]).sub(&[("status", "Ingress", CHANGE)]),
+    row(NETWORKING, "v1", "NetworkPolicy", "networkpolicies").short(&["netpol"]),
+    row("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets").short(&["pdb"]).sub(&[(
+        "status",
+        "PodDisruptionBudget",
+        CHANGE,
+    )]),
+    row(RBAC, "v1", "ClusterRoleBinding", "clusterrolebindings").cluster(),
+    row(RBAC, "v1", "ClusterRole", "clusterroles").cluster(),
+    row(RBAC, "v1", "RoleBinding", "rolebindings"),
+    row(RBAC, "v1", "Role", "roles"),
+    row(STORAGE, "v1", "CSIDriver", "csidrivers").cluster(),
+    row(STORAGE, "v1", "CSINode", "csinodes").cluster(),
+    row(STORAGE, "v1", "CSIStorageCapacity", "csistoragecapacities"),
+    row(STORAGE, "v1", "StorageClass", "storageclasses").cluster().short(&["sc"]),
+    row(STORAGE, "v1", "VolumeAttachment", "volumeattachments").cluster().sub(&[(
+        "status",
+        "VolumeAttachment",
+        CHANGE,
+    )]),
+    row("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses").cluster().short(&["pc"]),
+    row("coordination.k8s.io", "v1", "Lease", "leases"),
+    row("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses").cluster(),
+    row("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
+];
