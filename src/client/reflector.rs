@@ -1,0 +1,150 @@
+//! The loop behind a cache: list, watch from there, resume by revision, list again when the revision is too old.
+//!
+//! Our own rather than `kube::runtime::watcher`, which keeps bookmarks and the list's revision to itself: without
+//! them a cache cannot say how far it has come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::Client;
+use kube::api::{ListParams, ObjectList, WatchEvent, WatchParams};
+use kube::core::Request;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::cache::{Contents, Kind, Scope, revision_of};
+
+/// The server ends a watch after this many seconds; a connection silent for longer is dead.
+const WATCH_SECONDS: u32 = 290;
+const PAGE: u32 = 500;
+const FIRST_DELAY: Duration = Duration::from_millis(20);
+const LAST_DELAY: Duration = Duration::from_secs(10);
+
+/// Why a watch ended.
+enum End {
+    /// Resume from the revision reached.
+    Resume,
+    /// The revision is no longer in the server's history.
+    TooOld,
+}
+
+pub(crate) async fn run<K: Kind>(
+    client: Client,
+    url: String,
+    scope: Scope,
+    contents: Arc<Contents<K>>,
+    cancel: CancellationToken,
+) {
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = follow(client, url, scope, contents) => {}
+    }
+}
+
+async fn follow<K: Kind>(client: Client, url: String, scope: Scope, contents: Arc<Contents<K>>) {
+    let mut delay = FIRST_DELAY;
+    loop {
+        let mut revision = match list(&client, &url, &scope, &contents).await {
+            Ok(revision) => revision,
+            Err(error) => {
+                tracing::debug!(%url, %error, "list failed");
+                pause(&mut delay).await;
+                continue;
+            }
+        };
+        loop {
+            let before = revision.clone();
+            match watch(&client, &url, &scope, &contents, &mut revision).await {
+                Ok(End::TooOld) => break,
+                Ok(End::Resume) if before != revision => delay = FIRST_DELAY,
+                Ok(End::Resume) => pause(&mut delay).await,
+                Err(error) => {
+                    tracing::debug!(%url, %error, "watch failed");
+                    pause(&mut delay).await;
+                }
+            }
+        }
+    }
+}
+
+/// Waits, twice as long as the last time.
+async fn pause(delay: &mut Duration) {
+    sleep(*delay).await;
+    *delay = (*delay * 2).min(LAST_DELAY);
+}
+
+async fn list<K: Kind>(
+    client: &Client,
+    url: &str,
+    scope: &Scope,
+    contents: &Contents<K>,
+) -> Result<String, kube::Error> {
+    let mut params = ListParams {
+        label_selector: scope.labels.clone(),
+        field_selector: scope.fields.clone(),
+        limit: Some(PAGE),
+        ..ListParams::default()
+    };
+    let mut objects = Vec::new();
+    loop {
+        let request = Request::new(url).list(&params).map_err(kube::Error::BuildRequest)?;
+        let page: ObjectList<K> = client.request(request).await?;
+        objects.extend(page.items.into_iter().map(slim));
+        params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+        if params.continue_token.is_none() {
+            let revision = page.metadata.resource_version.unwrap_or_default();
+            contents.replace(objects, revision.parse().unwrap_or_default());
+            return Ok(revision);
+        }
+    }
+}
+
+async fn watch<K: Kind>(
+    client: &Client,
+    url: &str,
+    scope: &Scope,
+    contents: &Contents<K>,
+    revision: &mut String,
+) -> Result<End, kube::Error> {
+    let params = WatchParams {
+        label_selector: scope.labels.clone(),
+        field_selector: scope.fields.clone(),
+        timeout: Some(WATCH_SECONDS),
+        bookmarks: true,
+        send_initial_events: false,
+    };
+    let request = Request::new(url).watch(&params, revision).map_err(kube::Error::BuildRequest)?;
+    let stream = match client.request_events::<K>(request).await {
+        Err(kube::Error::Api(status)) if status.code == 410 => return Ok(End::TooOld),
+        stream => stream?,
+    };
+    let mut stream = Box::pin(stream);
+    let silence = Duration::from_secs(u64::from(WATCH_SECONDS) + 10);
+    while let Ok(Some(event)) = timeout(silence, stream.next()).await {
+        match event? {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                let object = slim(object);
+                *revision = revision_of(&object).to_string();
+                contents.apply(object);
+            }
+            WatchEvent::Deleted(object) => {
+                *revision = revision_of(&object).to_string();
+                contents.delete(slim(object));
+            }
+            WatchEvent::Bookmark(bookmark) => {
+                revision.clone_from(&bookmark.metadata.resource_version);
+                contents.advance(revision.parse().unwrap_or_default(), false);
+            }
+            WatchEvent::Error(status) if status.code == 410 => return Ok(End::TooOld),
+            WatchEvent::Error(status) => return Err(kube::Error::Api(status.boxed())),
+        }
+    }
+    Ok(End::Resume)
+}
+
+/// Drops what no component reads and every object carries.
+fn slim<K: Kind>(mut object: K) -> K {
+    object.meta_mut().managed_fields = None;
+    object
+}
