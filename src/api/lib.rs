@@ -4,9 +4,16 @@
 
 pub mod field;
 pub mod meta;
+pub mod names;
+pub mod patch;
+pub mod quantity;
+pub mod selector;
 pub mod status;
+pub mod time;
 
 pub use field::{FieldError, FieldErrorType, FieldPath};
 pub use meta::Meta;
+pub use quantity::Quantity;
+pub use selector::{FieldSelector, LabelSelector};
 pub use serde_json::Value;
 pub use status::{Reason, Status, StatusCause};
