@@ -4,8 +4,25 @@
 //! Invariant: one sequence, two heads. Writes check preconditions against *pending*; reads and watches see *committed*;
 //! what is on disk is always a prefix of that sequence, and no revision is ever issued twice.
 
+mod committed;
+mod history;
+mod log;
+mod pending;
+mod snapshot;
+mod watcher;
+mod writer;
+
+pub use snapshot::Snapshot;
+pub use watcher::{WatchItem, Watcher};
+
 use bytes::Bytes;
+use committed::Committed;
+use parking_lot::{Condvar, Mutex, RwLock};
+use pending::Sequence;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
 
 /// One stored value and when it was written.
 #[derive(Clone, Debug)]
@@ -25,10 +42,38 @@ pub enum Expect {
     Revision(u64),
 }
 
+/// Where the database is and how much history is kept in memory.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The database file. Its directory must exist; the file is made with mode 0600.
+    pub path: PathBuf,
+    /// How long events are kept for watches and for reads at older revisions.
+    pub history: Duration,
+    /// How many bytes of events are kept, whichever limit is met first.
+    pub history_bytes: usize,
+    /// Keys whose writes need no sync of their own: they ride the next commit or the clean close, and an unclean stop
+    /// may lose them. Everything else is durable when `write` answers.
+    pub lazy_prefixes: Vec<String>,
+}
+
+impl Config {
+    /// Five minutes or 32 MiB of history; renewals of node leases are lazy.
+    #[must_use]
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self {
+            path: path.as_ref().to_owned(),
+            history: Duration::from_secs(300),
+            history_bytes: 32 << 20,
+            lazy_prefixes: vec!["/registry/leases/kube-node-lease/".to_owned()],
+        }
+    }
+}
+
 /// Makes the final bytes once the revision is known. Must be quick and must not block: it runs under the sequence lock.
 pub type Finish = Box<dyn FnOnce(u64) -> Bytes + Send>;
 
-/// One change of a transaction.
+/// One change of a transaction. A key may appear once in a transaction; all expectations are checked against the state
+/// before it.
 pub enum Op {
     Put {
         key: Arc<str>,
@@ -57,6 +102,11 @@ pub enum Error {
     Future { requested: u64, newest: u64 },
     #[error("the database failed: {0}")]
     Database(String),
+    /// Another process has the database open.
+    #[error("the database {} is in use by another mini (process {pid}); stop that one first, or give this one its own data directory", path.display())]
+    InUse { path: PathBuf, pid: String },
+    #[error("the database {} is damaged ({cause}); stop mini, move the file away and put a backup in its place, or begin anew with `mini reset`", path.display())]
+    Damaged { path: PathBuf, cause: String },
     #[error("the store is closed")]
     Closed,
 }
@@ -76,3 +126,131 @@ pub struct Event {
     /// The value before, if there was one: a watcher with a selector needs it to tell ADDED from MODIFIED from DELETED.
     pub prev: Option<Entry>,
 }
+
+/// The store. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    handle: Arc<Handle>,
+}
+
+/// Ends the writer thread when the last clone goes; `Store::close` does it in the open.
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.begin_close();
+    }
+}
+
+/// What callers, the writer thread and watchers share.
+struct Shared {
+    sequence: Mutex<Sequence>,
+    /// Wakes the writer thread: the sequence has work or is closing.
+    work: Condvar,
+    committed: RwLock<Committed>,
+    /// True once the writer thread has flushed and closed the database.
+    closed: watch::Sender<bool>,
+    lazy_prefixes: Vec<String>,
+    #[cfg(test)]
+    fail_next_commit: std::sync::atomic::AtomicBool,
+}
+
+impl Shared {
+    fn begin_close(&self) {
+        self.sequence.lock().closing = true;
+        self.work.notify_one();
+    }
+}
+
+impl Store {
+    /// Opens or makes the database, reads the current state into memory and starts the writer thread.
+    ///
+    /// # Errors
+    /// `InUse` when another process has it, `Damaged` when it cannot be read, else `Database`.
+    pub fn open(config: Config) -> Result<Self, Error> {
+        let (log, recovered) = log::Log::open(&config.path)?;
+        let shared = Arc::new(Shared {
+            sequence: Mutex::new(Sequence::new(recovered.state.clone(), recovered.revision)),
+            work: Condvar::new(),
+            committed: RwLock::new(Committed::new(
+                recovered.state,
+                recovered.revision,
+                config.history,
+                config.history_bytes,
+            )),
+            closed: watch::Sender::new(false),
+            lazy_prefixes: config.lazy_prefixes,
+            #[cfg(test)]
+            fail_next_commit: std::sync::atomic::AtomicBool::new(false),
+        });
+        let of_writer = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer::run(&of_writer, log))
+            .map_err(|error| Error::Database(format!("its writer thread does not start: {error}")))?;
+        Ok(Self { handle: Arc::new(Handle { shared }) })
+    }
+
+    /// Applies all of `ops` or none, under one revision, and answers once they are durable (lazy keys: once published).
+    /// The entries are in the order of the operations.
+    ///
+    /// # Errors
+    /// `Exists` or `Changed` when an expectation does not hold; `Database` when the commit failed, and then nothing of
+    /// it was applied; `Closed`.
+    pub async fn write(&self, ops: Vec<Op>) -> Result<Vec<Entry>, Error> {
+        let answer = {
+            let shared = &self.handle.shared;
+            let (reply, answer) = oneshot::channel();
+            let first = shared.sequence.lock().accept(ops, &shared.lazy_prefixes, reply)?;
+            if first {
+                shared.work.notify_one();
+            }
+            answer
+        };
+        answer.await.unwrap_or(Err(Error::Closed))
+    }
+
+    /// The newest committed revision.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.handle.shared.committed.read().revision()
+    }
+
+    /// The newest committed state.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.handle.shared.committed.read().snapshot()
+    }
+
+    /// The state as it was at `revision`, if history still reaches back so far.
+    ///
+    /// # Errors
+    /// `Compacted` or `Future`.
+    pub fn snapshot_at(&self, revision: u64) -> Result<Snapshot, Error> {
+        self.handle.shared.committed.read().snapshot_at(revision)
+    }
+
+    /// Follows every change of keys that start with `prefix`, from the first one after revision `after`, without gap or
+    /// duplicate.
+    ///
+    /// # Errors
+    /// `Compacted` when history no longer reaches back so far, `Future` when `after` was not issued yet, `Closed`.
+    pub fn watch(&self, prefix: &str, after: u64) -> Result<Watcher, Error> {
+        if *self.handle.shared.closed.borrow() {
+            return Err(Error::Closed);
+        }
+        Watcher::new(&self.handle.shared, prefix, after)
+    }
+
+    /// Refuses new writes, commits what was accepted along with all lazy writes, and closes the database. Watchers end.
+    pub async fn close(&self) {
+        let mut closed = self.handle.shared.closed.subscribe();
+        self.handle.shared.begin_close();
+        let _ = closed.wait_for(|closed| *closed).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! The committed head: what reads and watches see.
+//!
+//! Invariant: state, revision and history move together under one lock, so a watch from a snapshot's revision misses
+//! nothing and repeats nothing.
+
+use crate::history::History;
+use crate::pending::{Batch, State};
+use crate::snapshot::Snapshot;
+use crate::watcher::Groups;
+use crate::{Error, Event, EventKind};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Past snapshots kept because a paginated LIST asks for the same revision page after page.
+const KEPT_SNAPSHOTS: usize = 4;
+
+pub(crate) struct Committed {
+    state: State,
+    revision: u64,
+    pub(crate) history: History,
+    pub(crate) groups: Groups,
+    past: Mutex<VecDeque<Snapshot>>,
+}
+
+impl Committed {
+    pub(crate) fn new(state: State, revision: u64, keep: Duration, keep_bytes: usize) -> Self {
+        Self {
+            state,
+            revision,
+            history: History::new(revision, keep, keep_bytes),
+            groups: Groups::default(),
+            past: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.state.clone()
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot { state: self.state.clone(), revision: self.revision }
+    }
+
+    pub(crate) fn snapshot_at(&self, revision: u64) -> Result<Snapshot, Error> {
+        if revision == self.revision {
+            return Ok(self.snapshot());
+        }
+        self.check(revision)?;
+        let mut past = self.past.lock();
+        if let Some(kept) = past.iter().find(|kept| kept.revision == revision) {
+            return Ok(kept.clone());
+        }
+        // Undo what came after.
+        let mut state = self.state.clone();
+        for event in self.history.backwards().take_while(|event| event.entry.revision > revision) {
+            match &event.prev {
+                Some(prev) => state.insert(Arc::clone(&prev.key), prev.clone()),
+                None => state.remove(&*event.entry.key),
+            };
+        }
+        let snapshot = Snapshot { state, revision };
+        if past.len() == KEPT_SNAPSHOTS {
+            past.pop_front();
+        }
+        past.push_back(snapshot.clone());
+        Ok(snapshot)
+    }
+
+    /// Is everything after `revision` still known?
+    pub(crate) fn check(&self, revision: u64) -> Result<(), Error> {
+        if revision > self.revision {
+            return Err(Error::Future { requested: revision, newest: self.revision });
+        }
+        if revision < self.history.floor() {
+            return Err(Error::Compacted { requested: revision, oldest: self.history.floor() });
+        }
+        Ok(())
+    }
+
+    /// Takes over a committed batch and wakes the watchers it concerns.
+    pub(crate) fn publish(&mut self, batch: &mut Batch) {
+        let now = Instant::now();
+        for transaction in &mut batch.transactions {
+            for change in transaction.changes.drain(..) {
+                self.groups.touch(&change.entry.key, self.history.end());
+                let event = Event { kind: change.kind, entry: change.entry, prev: change.prev };
+                self.history.push(Arc::new(event), now);
+            }
+        }
+        self.state = batch.state.clone();
+        self.revision = batch.revision;
+        self.history.compact(now, |key, position| self.groups.let_go(key, position));
+        let floor = self.history.floor();
+        self.past.get_mut().retain(|kept| kept.revision >= floor);
+        self.groups.wake();
+    }
+}
+
+impl EventKind {
+    pub(crate) fn is_put(self) -> bool {
+        self == Self::Put
+    }
+}

@@ -1,0 +1,216 @@
+//! The watch hub: who follows which prefix, and each follower's place in history.
+//!
+//! Watchers pull from the shared history and keep no queue of their own beyond a short buffer, so a slow one costs
+//! nothing and never slows a writer; when history has moved past an event that it has not seen, it is closed and resumes by
+//! revision, or with a fresh list.
+
+use crate::{Error, Event, Shared};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+/// At most how often a quiet watcher is told how far the store has come.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Events taken from history under one lock.
+const BUFFER: usize = 64;
+
+/// What a watcher is told.
+#[derive(Clone, Debug)]
+pub enum WatchItem {
+    Event(Arc<Event>),
+    /// All events for this prefix up to this revision have been seen. Comes once when a new watcher has caught up, then
+    /// now and then while others' keys change.
+    Progress(u64),
+}
+
+/// Watchers by prefix. Few prefixes are followed by many.
+#[derive(Default)]
+pub(crate) struct Groups {
+    by_prefix: BTreeMap<Arc<str>, Group>,
+}
+
+struct Group {
+    watchers: usize,
+    wake: Arc<Notify>,
+    /// Behind the position of the newest event with this prefix since the group exists.
+    end: u64,
+    /// Behind the position of the newest event with this prefix that history has let go.
+    gone: u64,
+    touched: bool,
+}
+
+impl Groups {
+    /// An event with this key is about to take `position`.
+    pub(crate) fn touch(&mut self, key: &str, position: u64) {
+        for group in self.matching(key) {
+            group.end = position + 1;
+            group.touched = true;
+        }
+    }
+
+    /// History lets go of the event with this key at `position`.
+    pub(crate) fn let_go(&mut self, key: &str, position: u64) {
+        for group in self.matching(key) {
+            group.gone = position + 1;
+        }
+    }
+
+    fn matching(&mut self, key: &str) -> impl Iterator<Item = &mut Group> {
+        self.by_prefix.iter_mut().filter(move |(prefix, _)| key.starts_with(&***prefix)).map(|(_, group)| group)
+    }
+
+    /// Wakes the watchers of every touched prefix.
+    pub(crate) fn wake(&mut self) {
+        for group in self.by_prefix.values_mut().filter(|group| group.touched) {
+            group.touched = false;
+            group.wake.notify_waiters();
+        }
+    }
+
+    fn join(&mut self, prefix: &Arc<str>, end: u64) -> Arc<Notify> {
+        let group = self.by_prefix.entry(Arc::clone(prefix)).or_insert_with(|| Group {
+            watchers: 0,
+            wake: Arc::default(),
+            end,
+            gone: 0,
+            touched: false,
+        });
+        group.watchers += 1;
+        Arc::clone(&group.wake)
+    }
+
+    fn leave(&mut self, prefix: &str) {
+        if let Some(group) = self.by_prefix.get_mut(prefix) {
+            group.watchers -= 1;
+            if group.watchers == 0 {
+                self.by_prefix.remove(prefix);
+            }
+        }
+    }
+}
+
+/// One follower of a prefix. Dropping it ends the watch.
+pub struct Watcher {
+    shared: Arc<Shared>,
+    prefix: Arc<str>,
+    wake: Arc<Notify>,
+    closed: watch::Receiver<bool>,
+    /// Position in the sequence of all events of the first one not looked at yet.
+    position: u64,
+    /// The revision up to which everything with this prefix was handed out or buffered.
+    reached: u64,
+    told: u64,
+    told_at: Option<Instant>,
+    buffer: VecDeque<Arc<Event>>,
+}
+
+enum Pulled {
+    /// The buffer has events.
+    Some,
+    /// Nothing new.
+    Nothing,
+    /// Events were missed.
+    Lost,
+}
+
+impl Watcher {
+    pub(crate) fn new(shared: &Arc<Shared>, prefix: &str, after: u64) -> Result<Self, Error> {
+        let prefix: Arc<str> = Arc::from(prefix);
+        let closed = shared.closed.subscribe();
+        let mut committed = shared.committed.write();
+        committed.check(after)?;
+        let oldest = committed.history.floor();
+        let position = committed.history.position_after(after).ok_or(Error::Compacted { requested: after, oldest })?;
+        let end = committed.history.end();
+        let wake = committed.groups.join(&prefix, end);
+        drop(committed);
+        Ok(Self {
+            shared: Arc::clone(shared),
+            prefix,
+            wake,
+            closed,
+            position,
+            reached: after,
+            told: 0,
+            told_at: None,
+            buffer: VecDeque::new(),
+        })
+    }
+
+    /// The next event, or how far the store has come. `None`: closed, because this watcher was too slow or the store
+    /// closes. Safe to cancel.
+    pub async fn next(&mut self) -> Option<WatchItem> {
+        loop {
+            if let Some(event) = self.buffer.pop_front() {
+                return Some(WatchItem::Event(event));
+            }
+            // Registered before looking, so that nothing published in between is slept through.
+            let wake = Arc::clone(&self.wake);
+            let mut notified = std::pin::pin!(wake.notified());
+            notified.as_mut().enable();
+            match self.pull() {
+                Pulled::Some => continue,
+                Pulled::Lost => return None,
+                Pulled::Nothing => {}
+            }
+            if self.told_at.is_none_or(|at| at.elapsed() >= PROGRESS_INTERVAL) {
+                self.told_at = Some(Instant::now());
+                if self.reached > self.told {
+                    self.told = self.reached;
+                    return Some(WatchItem::Progress(self.reached));
+                }
+            }
+            let tick = tokio::time::sleep_until(self.told_at.unwrap_or_else(Instant::now) + PROGRESS_INTERVAL);
+            tokio::select! {
+                () = notified => {}
+                () = tick => {}
+                () = async { let _ = self.closed.wait_for(|closed| *closed).await; } => {
+                    // The last events were published before the store closed.
+                    if !matches!(self.pull(), Pulled::Some) {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    fn pull(&mut self) -> Pulled {
+        let committed = self.shared.committed.read();
+        let Some(group) = committed.groups.by_prefix.get(&self.prefix) else { return Pulled::Lost };
+        if self.position >= group.end {
+            // Whatever came since is for others, be it still in history or not.
+            self.position = committed.history.end();
+            self.reached = committed.revision();
+            return Pulled::Nothing;
+        }
+        if self.position < group.gone {
+            return Pulled::Lost;
+        }
+        let (position, events) = committed.history.from(self.position);
+        self.position = position;
+        let mut through = true;
+        for event in events {
+            if event.entry.key.starts_with(&*self.prefix) {
+                if self.buffer.len() == BUFFER {
+                    through = false;
+                    break;
+                }
+                self.buffer.push_back(Arc::clone(event));
+            }
+            self.position += 1;
+        }
+        if through {
+            self.reached = committed.revision();
+        }
+        if self.buffer.is_empty() { Pulled::Nothing } else { Pulled::Some }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.shared.committed.write().groups.leave(&self.prefix);
+    }
+}
