@@ -4,6 +4,7 @@
 //! or tokio. Its one invariant: everything about a kind is reached through its [`Resource`].
 
 mod columns;
+pub mod defaults;
 mod kinds;
 mod resource;
 mod table;
