@@ -1,1 +1,137 @@
-//! Room `network`.
+//! Pod networking of one node: the CNI plugin inside the executable, address management, host ports and the service proxy.
+//!
+//! Knows pods only as CNI calls and services only through the client's caches; it never talks to the kubelet.
+//! Invariant: every thing made on the machine (bridge, nftables tables, sysctls, files) carries the instance's name or is
+//! recorded, so that [`teardown`] leaves the machine as it was.
+
+pub mod address;
+pub mod cni;
+mod conflist;
+mod firewall;
+mod ipam;
+mod link;
+pub mod listeners;
+mod nft;
+mod ports;
+mod sysctl;
+
+use ipnet::Ipv4Net;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+/// What every part of this room is derived from.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The instance's name, `mini` by default; names the CNI network.
+    pub instance: String,
+    /// The bridge that pods hang on; at most 15 bytes.
+    pub bridge: String,
+    /// The nftables table for addresses and host ports; the proxy's table is this with `-services` appended.
+    pub table: String,
+    pub pod_cidr: Ipv4Net,
+    pub service_cidr: Ipv4Net,
+    pub node_ip: IpAddr,
+    /// The instance's data directory; this room owns `cni/` and `sysctls.json` in it.
+    pub data_dir: PathBuf,
+}
+
+impl Config {
+    /// The bridge's own address: the first of the pod range, and every pod's gateway.
+    #[must_use]
+    pub fn gateway(&self) -> Ipv4Addr {
+        address::gateway(self.pod_cidr)
+    }
+
+    /// Where containerd finds the plugin.
+    #[must_use]
+    pub fn cni_bin_dir(&self) -> PathBuf {
+        self.data_dir.join("cni/bin")
+    }
+
+    /// Where containerd finds the network's configuration.
+    #[must_use]
+    pub fn cni_conf_dir(&self) -> PathBuf {
+        self.data_dir.join("cni/net.d")
+    }
+
+    /// Leases of pod addresses.
+    fn ipam_dir(&self) -> PathBuf {
+        self.data_dir.join("cni/ipam")
+    }
+
+    fn sysctl_record(&self) -> PathBuf {
+        self.data_dir.join("sysctls.json")
+    }
+}
+
+/// Why the node's network could not be set up or taken down.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Link(#[from] link::Error),
+    #[error(transparent)]
+    Nft(#[from] nft::Error),
+    #[error(transparent)]
+    Ipam(#[from] ipam::Error),
+    #[error("cannot write {path}: {source}")]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error(
+        "the {what} range {ours} is already routed to {device} as {theirs}: choose another {what} range in the configuration"
+    )]
+    Overlap { what: &'static str, ours: Ipv4Net, theirs: Ipv4Net, device: String },
+}
+
+fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Write { path, source }
+}
+
+/// Prepares the node: sysctls, bridge, routes, base rules, and the CNI configuration that containerd reads.
+///
+/// Idempotent: what is there and right stays, pods keep their connections, and host ports are put back from the leases.
+pub async fn setup(config: &Config) -> Result<(), Error> {
+    let links = link::Links::open()?;
+    address::check_ranges(&links, config).await?;
+    let mtu = links.default_mtu().await?;
+    let bridge = links.ensure_bridge(&config.bridge, config.gateway(), config.pod_cidr.prefix_len(), mtu).await?;
+    links.ensure_route(config.service_cidr, bridge, config.gateway()).await?;
+    sysctl::apply(config)?;
+    let present = links.ports_of(bridge).await?;
+    let leases: Vec<_> = ipam::Pool::new(config.ipam_dir(), config.pod_cidr)
+        .leases()?
+        .into_iter()
+        .filter(|(_, lease)| present.contains(&link::veth_name(&lease.container, &lease.interface)))
+        .collect();
+    nft::apply(nft::base(config, &leases)).await?;
+    firewall::open(&config.bridge, &config.instance).await;
+    conflist::write(config, mtu)
+}
+
+/// Takes everything of [`setup`], of the plugin and of the proxy off the machine again. Idempotent.
+///
+/// Goes on after a failure, so that as little as possible is left, and returns the first one.
+pub async fn teardown(config: &Config) -> Result<(), Error> {
+    let mut first = Ok(());
+    let mut keep = |result: Result<(), Error>| {
+        if first.is_ok() {
+            first = result;
+        }
+    };
+    firewall::close(&config.bridge, &config.instance).await;
+    match link::Links::open() {
+        Ok(links) => keep(links.delete_bridge_and_ports(&config.bridge).await.map_err(Error::from)),
+        Err(error) => keep(Err(error.into())),
+    }
+    if nft::path().is_some() {
+        for table in [config.table.clone(), format!("{}-services", config.table)] {
+            keep(nft::apply(format!("add table ip {table}\ndelete table ip {table}\n")).await.map_err(Error::from));
+        }
+    }
+    keep(sysctl::restore(config));
+    let directory = config.data_dir.join("cni");
+    match std::fs::remove_dir_all(&directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => keep(Err(write_error(&directory)(error))),
+        _ => {}
+    }
+    first
+}

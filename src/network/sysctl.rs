@@ -1,0 +1,61 @@
+//! Kernel settings that pods need, with the values found before, so that a reset puts them back.
+
+use crate::{Config, Error, write_error};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Settings of the whole machine: raised or set, and recorded. Forwarding, and room for the inotify users that pods are.
+const MACHINE: [(&str, u64); 3] =
+    [("net/ipv4/ip_forward", 1), ("fs/inotify/max_user_instances", 8192), ("fs/inotify/max_user_watches", 524_288)];
+
+/// Settings of the bridge alone; they go with it. Connections from 127.0.0.1 to node ports leave through it, which the
+/// kernel refuses without `route_localnet`; the base rules drop what others would send to 127.0.0.0/8 (CVE-2020-8558).
+const BRIDGE: [(&str, u64); 2] = [("route_localnet", 1), ("send_redirects", 0)];
+
+fn file(name: &str) -> PathBuf {
+    Path::new("/proc/sys").join(name)
+}
+
+fn read(name: &str) -> Option<u64> {
+    std::fs::read_to_string(file(name)).ok()?.trim().parse().ok()
+}
+
+/// Sets what is not so already.
+pub(crate) fn apply(config: &Config) -> Result<(), Error> {
+    let record = config.sysctl_record();
+    let mut before = recorded(&record);
+    for (name, wanted) in MACHINE {
+        let Some(current) = read(name).filter(|current| *current < wanted) else { continue };
+        // Recorded before it is set: a crash in between restores a value to itself, never loses one.
+        if before.insert(name.to_owned(), current) != Some(current) {
+            let text = serde_json::to_vec(&before).unwrap_or_default();
+            std::fs::write(&record, text).map_err(write_error(&record))?;
+        }
+        set(name, wanted)?;
+    }
+    for (name, value) in BRIDGE {
+        set(&format!("net/ipv4/conf/{}/{name}", config.bridge), value)?;
+    }
+    Ok(())
+}
+
+/// Puts recorded values back and forgets them.
+pub(crate) fn restore(config: &Config) -> Result<(), Error> {
+    let record = config.sysctl_record();
+    for (name, value) in recorded(&record) {
+        set(&name, value)?;
+    }
+    match std::fs::remove_file(&record) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(write_error(&record)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn recorded(record: &Path) -> BTreeMap<String, u64> {
+    std::fs::read(record).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+fn set(name: &str, value: u64) -> Result<(), Error> {
+    let path = file(name);
+    std::fs::write(&path, value.to_string()).map_err(write_error(&path))
+}
