@@ -5,9 +5,13 @@
 
 mod columns;
 pub mod defaults;
+mod duplicates;
 mod kinds;
+pub mod normalize;
 mod resource;
+mod schema;
 mod table;
 
 pub use columns::{Column, human_duration};
+pub use duplicates::duplicate_fields;
 pub use resource::{Group, Hooks, Registry, Resource, Subresource};

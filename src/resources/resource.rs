@@ -129,8 +129,7 @@ impl Resource {
     /// # Errors
     /// 400 where a value has not the type its schema asks for.
     pub fn normalize(&self, v: &mut Value) -> Result<Vec<String>, Status> {
-        let _ = v;
-        Ok(Vec::new())
+        crate::normalize::normalize(&self.definition, v)
     }
 
     /// Applies a strategic merge patch.
@@ -138,9 +137,7 @@ impl Resource {
     /// # Errors
     /// 400 where the patch does not fit the schema.
     pub fn strategic_merge(&self, current: &Value, patch: &Value) -> Result<Value, Status> {
-        let mut merged = current.clone();
-        merge(&mut merged, patch);
-        Ok(merged)
+        crate::normalize::strategic_merge(&self.definition, current, patch)
     }
 
     /// Fills what the author left out, as upstream's decoder does. Idempotent.
@@ -248,22 +245,6 @@ impl Resource {
     #[must_use]
     pub fn cells(&self, v: &Value, now: Timestamp) -> Vec<Value> {
         (self.hooks.cells)(v, now)
-    }
-}
-
-/// RFC 7396; stands in for strategic merge until the schema room is there.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    let target = mini_api::meta::object_mut(target);
-    for (k, v) in patch {
-        if v.is_null() {
-            target.remove(k);
-        } else {
-            merge(target.entry(k.clone()).or_insert(Value::Null), v);
-        }
     }
 }
 
