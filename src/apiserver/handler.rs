@@ -1,5 +1,6 @@
 //! The pipeline: who, what, may they, then the verb. Each filter is one step of [`serve_as`], in upstream's order.
 
+use crate::authn::impersonation::impersonate;
 use crate::authz::{Attributes, Decision};
 use crate::body::{self, Body};
 use crate::call::Query;
@@ -45,7 +46,11 @@ impl Limits {
 pub async fn serve(server: Arc<ApiServer>, peer: &Peer, request: Request<Body>) -> Response<Body> {
     match server.authn.authenticate(request.headers(), peer.certificates.as_deref()).await {
         Ok(user) => {
-            let user = Arc::new(user.unwrap_or_else(UserInfo::anonymous));
+            let user = user.unwrap_or_else(UserInfo::anonymous);
+            let user = match impersonate(&server.authz, &user, request.headers()) {
+                Ok(other) => Arc::new(other.unwrap_or(user)),
+                Err(status) => return body::failure(&status),
+            };
             serve_as(server, user, request).await
         }
         Err(status) => body::failure(&status),
@@ -111,35 +116,8 @@ fn authorize(server: &ApiServer, user: &UserInfo, info: &RequestInfo) -> Result<
     };
     match server.authz.authorize(&attributes) {
         Decision::Allow => Ok(()),
-        Decision::NoOpinion(reason) => Err(forbidden(user, info, &reason)),
+        Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),
     }
-}
-
-/// 403 in upstream's words.
-fn forbidden(user: &UserInfo, info: &RequestInfo, reason: &str) -> Status {
-    let who = if user.name.is_empty() { "system:anonymous" } else { &user.name };
-    let mut why = if info.resource_request {
-        let resource = if info.subresource.is_empty() {
-            info.resource.clone()
-        } else {
-            format!("{}/{}", info.resource, info.subresource)
-        };
-        let place = if info.namespace.is_empty() {
-            "at the cluster scope".to_owned()
-        } else {
-            format!("in the namespace \"{}\"", info.namespace)
-        };
-        format!("User \"{who}\" cannot {} resource \"{resource}\" in API group \"{}\" {place}", info.verb, info.group)
-    } else {
-        format!("User \"{who}\" cannot {} path \"{}\"", info.verb, info.path)
-    };
-    if !reason.is_empty() {
-        why = format!("{why}: {reason}");
-    }
-    if info.resource_request {
-        return Status::forbidden(&info.group, &info.resource, &info.name, &why);
-    }
-    Status::new(Reason::Forbidden, format!("forbidden: {why}"))
 }
 
 /// 404 for a path that leads nowhere.

@@ -30,7 +30,7 @@ pub use request_info::RequestInfo;
 pub use user::UserInfo;
 
 use crate::pending::Registry;
-use crate::pending::Store;
+use mini_store::Store;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 

@@ -1,18 +1,156 @@
 //! The kinds that are asked and never stored: TokenReview, the SubjectAccessReview family, SelfSubjectReview.
 
-use crate::Call;
-use mini_api::{Status, Value};
+use crate::authz::Attributes;
+use crate::{Call, UserInfo};
+use mini_api::{FieldError, FieldPath, Meta, Status, Value, meta};
+use serde_json::{Map, json};
+use std::collections::BTreeMap;
+
+const AUTHENTICATION: &str = "authentication.k8s.io";
+const AUTHORIZATION: &str = "authorization.k8s.io";
 
 /// True if objects of this resource are answered by [`create`] instead of being stored.
 #[must_use]
 pub fn is_review(group: &str) -> bool {
-    matches!(group, "authentication.k8s.io" | "authorization.k8s.io")
+    matches!(group, AUTHENTICATION | AUTHORIZATION)
 }
 
 /// Fills the status of `object`, which is normalized, defaulted and validated.
 ///
 /// # Errors
 /// The review cannot be answered.
-pub async fn create(_call: &Call, _object: Value) -> Result<Value, Status> {
-    Err(Status::new(mini_api::Reason::MethodNotAllowed, "reviews are not answered yet"))
+pub async fn create(call: &Call, mut object: Value) -> Result<Value, Status> {
+    let status = match (call.resource.group.as_str(), call.resource.plural.as_str()) {
+        (AUTHENTICATION, "tokenreviews") => token_review(call, &object)?,
+        (AUTHENTICATION, "selfsubjectreviews") => {
+            object.meta_mut().insert("creationTimestamp".to_owned(), Value::from(mini_api::time::now()));
+            json!({"userInfo": user_value(&call.user)})
+        }
+        (AUTHORIZATION, "selfsubjectaccessreviews") => access(call, &call.user, &object)?,
+        (AUTHORIZATION, "subjectaccessreviews") => access(call, &subject(&object)?, &object)?,
+        (AUTHORIZATION, "localsubjectaccessreviews") => {
+            let asked = object.text(&["spec", "resourceAttributes", "namespace"]);
+            if asked != call.info.namespace || object.pointer("/spec/resourceAttributes").is_none() {
+                let path = FieldPath::new("spec").child("resourceAttributes").child("namespace");
+                let error = FieldError::invalid(&path, asked, "must match metadata.namespace");
+                return Err(Status::invalid(AUTHORIZATION, "LocalSubjectAccessReview", "", &[error]));
+            }
+            access(call, &subject(&object)?, &object)?
+        }
+        (AUTHORIZATION, "selfsubjectrulesreviews") => rules(call, &object)?,
+        _ => return Err(crate::handler::no_such_path()),
+    };
+    meta::object_mut(&mut object).insert("status".to_owned(), status);
+    Ok(object)
+}
+
+fn token_review(call: &Call, object: &Value) -> Result<Value, Status> {
+    let token = object.text(&["spec", "token"]);
+    if token.is_empty() {
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+    }
+    Ok(match call.server.authn.token(token, &strings(object.pointer("/spec/audiences"))) {
+        Ok(found) => {
+            let mut status = json!({"authenticated": true, "user": user_value(&found.user)});
+            if !found.audiences.is_empty() {
+                status["audiences"] = json!(found.audiences);
+            }
+            status
+        }
+        Err(why) => json!({"authenticated": false, "error": format!("[{why}]"), "user": {}}),
+    })
+}
+
+/// The `UserInfo` of `authentication/v1`.
+fn user_value(user: &UserInfo) -> Value {
+    let mut value = json!({"username": user.name});
+    if !user.uid.is_empty() {
+        value["uid"] = json!(user.uid);
+    }
+    if !user.groups.is_empty() {
+        value["groups"] = json!(user.groups);
+    }
+    if !user.extra.is_empty() {
+        value["extra"] = json!(user.extra);
+    }
+    value
+}
+
+/// The user whose access is asked for.
+fn subject(object: &Value) -> Result<UserInfo, Status> {
+    let spec = object.get("spec").unwrap_or(&Value::Null);
+    let groups = strings(spec.get("groups"));
+    let name = spec.text(&["user"]).to_owned();
+    if name.is_empty() && groups.is_empty() {
+        let path = FieldPath::new("spec").child("user");
+        let error = FieldError::invalid(&path, "", "at least one of user or group must be specified");
+        let kind = object.text(&["kind"]);
+        return Err(Status::invalid(AUTHORIZATION, kind, "", &[error]));
+    }
+    let extra = spec.get("extra").and_then(Value::as_object).into_iter().flatten();
+    let extra: BTreeMap<_, _> = extra.map(|(key, values)| (key.to_lowercase(), strings(Some(values)))).collect();
+    Ok(UserInfo { name, uid: spec.text(&["uid"]).to_owned(), groups, extra })
+}
+
+fn access(call: &Call, user: &UserInfo, object: &Value) -> Result<Value, Status> {
+    let part = |field: &str| object.get("spec").and_then(|s| s.get(field)).filter(|v| v.is_object());
+    let attributes = match (part("resourceAttributes"), part("nonResourceAttributes")) {
+        (Some(resource), None) => Attributes {
+            user,
+            verb: resource.text(&["verb"]),
+            group: resource.text(&["group"]),
+            version: resource.text(&["version"]),
+            resource: resource.text(&["resource"]),
+            subresource: resource.text(&["subresource"]),
+            namespace: resource.text(&["namespace"]),
+            name: resource.text(&["name"]),
+            path: "",
+            resource_request: true,
+        },
+        (None, Some(path)) => Attributes {
+            path: path.text(&["path"]),
+            resource_request: false,
+            ..Attributes::resource(user, path.text(&["verb"]), "", "")
+        },
+        (given, _) => {
+            let path = FieldPath::new("spec").child("resourceAttributes");
+            let why = if given.is_some() {
+                "cannot be specified in combination with nonResourceAttributes"
+            } else {
+                "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+            };
+            let error = FieldError::invalid(&path, Value::Null, why);
+            return Err(Status::invalid(AUTHORIZATION, object.text(&["kind"]), "", &[error]));
+        }
+    };
+    let (allowed, reason) = call.server.authz.explain(&attributes);
+    let mut status = json!({"allowed": allowed});
+    if !reason.is_empty() {
+        status["reason"] = Value::from(reason);
+    }
+    Ok(status)
+}
+
+fn rules(call: &Call, object: &Value) -> Result<Value, Status> {
+    let namespace = object.text(&["spec", "namespace"]);
+    if namespace.is_empty() {
+        return Err(Status::bad_request("no namespace on request"));
+    }
+    let all = call.server.authz.rules_of(&call.user, namespace);
+    let part = |paths: bool| -> Vec<Value> {
+        all.rules.iter().filter(|rule| rule.urls.is_empty() != paths).map(crate::authz::rule::Rule::to_value).collect()
+    };
+    let mut status: Map<String, Value> = Map::new();
+    status.insert("resourceRules".to_owned(), Value::from(part(false)));
+    status.insert("nonResourceRules".to_owned(), Value::from(part(true)));
+    status.insert("incomplete".to_owned(), Value::from(!all.error.is_empty()));
+    if !all.error.is_empty() {
+        status.insert("evaluationError".to_owned(), Value::from(all.error));
+    }
+    Ok(Value::Object(status))
+}
+
+fn strings(value: Option<&Value>) -> Vec<String> {
+    let items = value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
