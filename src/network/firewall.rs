@@ -13,8 +13,10 @@ pub(crate) async fn open(bridge: &str, instance: &str) {
     let (bridge, instance) = (bridge.to_owned(), instance.to_owned());
     let _ = tokio::task::spawn_blocking(move || {
         let Ok(listing) = nft::run(&["-j", "list", "chains"], "") else { return };
-        close_in(&listing, &instance);
         for chain in serde_json::from_str(&listing).map(|listing| stopping(&listing)).unwrap_or_default() {
+            if !our_rules(&chain, &instance).is_empty() {
+                continue;
+            }
             let text = accept(&chain, &bridge, &instance);
             match nft::apply_now(&text) {
                 Ok(()) => tracing::info!(chain = %chain.path(), "let pods through another firewall's chain"),
@@ -91,14 +93,16 @@ fn comment(instance: &str) -> String {
 fn close_in(listing: &str, instance: &str) {
     let Ok(listing) = serde_json::from_str::<Value>(listing) else { return };
     for (chain, _) in chains(&listing).filter(|(chain, _)| matches!(chain.hook.as_str(), "forward" | "input")) {
-        let rules = nft::run(&["-j", "list", "chain", &chain.family, &chain.table, &chain.name], "");
-        let Ok(rules) = rules.map_err(drop).and_then(|text| serde_json::from_str::<Value>(&text).map_err(drop)) else {
-            continue;
-        };
-        for handle in ours(&rules, instance) {
+        for handle in our_rules(&chain, instance) {
             let _ = nft::apply_now(&format!("delete rule {} handle {handle}\n", chain.path()));
         }
     }
+}
+
+/// The handles of our rules in a foreign chain.
+fn our_rules(chain: &Chain, instance: &str) -> Vec<u64> {
+    let listing = nft::run(&["-j", "list", "chain", &chain.family, &chain.table, &chain.name], "").unwrap_or_default();
+    serde_json::from_str(&listing).map(|rules| ours(&rules, instance)).unwrap_or_default()
 }
 
 fn ours(rules: &Value, instance: &str) -> Vec<u64> {

@@ -13,6 +13,7 @@ mod link;
 pub mod listeners;
 mod nft;
 mod ports;
+pub mod proxy;
 mod sysctl;
 
 use ipnet::Ipv4Net;
@@ -123,7 +124,7 @@ pub async fn teardown(config: &Config) -> Result<(), Error> {
         Err(error) => keep(Err(error.into())),
     }
     if nft::path().is_some() {
-        for table in [config.table.clone(), format!("{}-services", config.table)] {
+        for table in [config.table.clone(), proxy::table(config)] {
             keep(nft::apply(format!("add table ip {table}\ndelete table ip {table}\n")).await.map_err(Error::from));
         }
     }

@@ -4,9 +4,21 @@ use crate::{Config, Error, write_error};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Settings of the whole machine: raised or set, and recorded. Forwarding, and room for the inotify users that pods are.
-const MACHINE: [(&str, u64); 3] =
-    [("net/ipv4/ip_forward", 1), ("fs/inotify/max_user_instances", 8192), ("fs/inotify/max_user_watches", 524_288)];
+/// A setting of the whole machine: exactly this, or at least this.
+enum Wanted {
+    Exactly(u64),
+    AtLeast(u64),
+}
+
+/// Set where need be, and recorded. Forwarding; redirects off, which apply to an interface when either it or `all` says
+/// so (pods share their gateway's interface, so nearly every packet would earn one); and room for the inotify users that
+/// pods are.
+const MACHINE: [(&str, Wanted); 4] = [
+    ("net/ipv4/ip_forward", Wanted::Exactly(1)),
+    ("net/ipv4/conf/all/send_redirects", Wanted::Exactly(0)),
+    ("fs/inotify/max_user_instances", Wanted::AtLeast(8192)),
+    ("fs/inotify/max_user_watches", Wanted::AtLeast(524_288)),
+];
 
 /// Settings of the bridge alone; they go with it. Connections from 127.0.0.1 to node ports leave through it, which the
 /// kernel refuses without `route_localnet`; the base rules drop what others would send to 127.0.0.0/8 (CVE-2020-8558).
@@ -25,7 +37,12 @@ pub(crate) fn apply(config: &Config) -> Result<(), Error> {
     let record = config.sysctl_record();
     let mut before = recorded(&record);
     for (name, wanted) in MACHINE {
-        let Some(current) = read(name).filter(|current| *current < wanted) else { continue };
+        let Some(current) = read(name) else { continue };
+        let wanted = match wanted {
+            Wanted::Exactly(value) if current != value => value,
+            Wanted::AtLeast(value) if current < value => value,
+            _ => continue,
+        };
         // Recorded before it is set: a crash in between restores a value to itself, never loses one.
         if before.insert(name.to_owned(), current) != Some(current) {
             let text = serde_json::to_vec(&before).unwrap_or_default();

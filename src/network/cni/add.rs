@@ -7,6 +7,7 @@
 use super::protocol::{Call, Code, Failure, Interface, result};
 use crate::ipam::{Lease, Pool};
 use crate::link::{Links, Pair, veth_name};
+use crate::listeners::Listeners;
 use crate::{address, nft, ports};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
@@ -53,8 +54,9 @@ async fn connect(call: &Call, netns: &File, pod: Ipv4Addr, gateway: Ipv4Addr, le
     })?;
     let open = ports::open(&config.table, pod, &lease.ports);
     if !open.is_empty() {
+        let listeners = Listeners::read();
         for mapping in &lease.ports {
-            if let Some(program) = crate::listeners::on_port(&mapping.protocol, mapping.host_port) {
+            if let Some(program) = listeners.on(&mapping.protocol, mapping.host_port) {
                 eprintln!("host port {} is taken from {program}, which listens on it", mapping.host_port);
             }
         }
@@ -84,6 +86,9 @@ pub(super) async fn del(call: &Call) -> Result<(), Failure> {
     for text in ports::close(&call.config.table, pod, &lease.ports) {
         // Refused when another pod has the port by now, or the table is gone.
         let _ = nft::apply_now(&text);
+    }
+    for mapping in lease.ports.iter().filter(|mapping| mapping.protocol.eq_ignore_ascii_case("udp")) {
+        crate::proxy::forget_udp_port(mapping.host_port);
     }
     Ok(pool.release(pod, &call.container)?)
 }

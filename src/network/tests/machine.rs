@@ -6,17 +6,27 @@
 
 #[path = "machine/pods.rs"]
 mod pods;
+#[path = "machine/services.rs"]
+mod services;
 #[path = "machine/world.rs"]
 mod world;
 
 use std::process::{Command, ExitCode};
 use world::World;
 
-const TESTS: &[(&str, fn(&World))] = &[
+type Test = (&'static str, fn(&World));
+
+const TESTS: &[Test] = &[
     ("pods_reach_each_other_the_node_and_the_outside", pods::reach),
     ("host_ports_open_and_close", pods::host_ports),
     ("del_and_teardown_leave_nothing", pods::leave_nothing),
     ("a_dropping_firewall_is_opened_and_closed_again", pods::firewall),
+    ("services_are_reached_from_pods_host_and_outside", services::reach),
+    ("services_without_endpoints_refuse_at_once", services::refuse),
+    ("clients_stay_with_their_endpoint", services::affinity),
+    ("udp_clients_move_when_their_endpoint_goes", services::udp),
+    ("a_flushed_ruleset_is_put_back", services::flushed),
+    ("a_thousand_services_change_one_by_one_quickly", services::many),
 ];
 
 fn main() -> ExitCode {

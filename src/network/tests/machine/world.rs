@@ -72,7 +72,7 @@ impl World {
             bridge: "mtest0".to_owned(),
             table: "mtest".to_owned(),
             pod_cidr: "10.77.0.0/24".parse().unwrap(),
-            service_cidr: "10.78.0.0/24".parse().unwrap(),
+            service_cidr: "10.78.0.0/16".parse().unwrap(),
             node_ip: NODE.parse().unwrap(),
             data_dir: data.path().to_owned(),
         };
