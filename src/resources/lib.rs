@@ -8,6 +8,7 @@ pub mod defaults;
 mod duplicates;
 mod kinds;
 pub mod normalize;
+pub mod openapi;
 mod resource;
 mod schema;
 mod table;

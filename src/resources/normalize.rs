@@ -142,7 +142,7 @@ impl Walk {
             (Type::String, Value::String(_))
             | (Type::Bool, Value::Bool(_))
             | (Type::Double, Value::Number(_))
-            | (Type::Object, Value::Object(_))
+            | (Type::Raw | Type::FieldsV1, Value::Object(_))
             | (Type::IntOrString, Value::String(_))
             | (Type::Any, _) => Ok(()),
             (Type::Int64, Value::Number(n)) if n.is_i64() => Ok(()),
@@ -187,7 +187,7 @@ impl Walk {
             Type::Bool => Value::from(false),
             Type::Int32 | Type::Int64 | Type::Double | Type::IntOrString => Value::from(0),
             Type::Quantity => Value::from("0"),
-            Type::Ref(_) | Type::Object => Value::Object(Map::new()),
+            Type::Ref(_) | Type::Raw | Type::FieldsV1 => Value::Object(Map::new()),
             Type::Any | Type::Time | Type::MicroTime | Type::List(_) | Type::Map(_) => Value::Null,
         };
         Ok(())

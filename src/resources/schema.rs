@@ -26,8 +26,10 @@ pub(crate) enum Type {
     Double,
     /// base64 in JSON.
     Bytes,
-    /// A map with anything in it (`RawExtension`, `FieldsV1`).
-    Object,
+    /// A map with anything in it: `RawExtension`.
+    Raw,
+    /// A map with anything in it: `FieldsV1`.
+    FieldsV1,
     /// Anything at all.
     Any,
     Quantity,
@@ -55,7 +57,8 @@ impl Type {
             "int64" => Self::Int64,
             "double" => Self::Double,
             "byte" => Self::Bytes,
-            "object" => Self::Object,
+            "raw" => Self::Raw,
+            "fieldsV1" => Self::FieldsV1,
             "quantity" => Self::Quantity,
             "intOrString" => Self::IntOrString,
             "time" => Self::Time,
@@ -73,7 +76,8 @@ impl Type {
             Self::Int64 => "int64".to_owned(),
             Self::Double => "float64".to_owned(),
             Self::Bytes => "[]uint8".to_owned(),
-            Self::Object | Self::Any => "runtime.RawExtension".to_owned(),
+            Self::Raw | Self::Any => "runtime.RawExtension".to_owned(),
+            Self::FieldsV1 => "v1.FieldsV1".to_owned(),
             Self::Quantity => "resource.Quantity".to_owned(),
             Self::Time => "v1.Time".to_owned(),
             Self::MicroTime => "v1.MicroTime".to_owned(),
@@ -209,6 +213,16 @@ impl Schema {
 pub(crate) fn definition(full_name: &str) -> Option<&'static Definition> {
     let (rest, short) = PREFIXES.iter().find_map(|(long, short)| Some((full_name.strip_prefix(long)?, *short)))?;
     if short.is_empty() { SCHEMA.find(rest) } else { SCHEMA.find(&format!("{short}{rest}")) }
+}
+
+/// The definition of a body by its group, version and kind: `authentication.k8s.io`, `v1`, `TokenRequest`.
+pub(crate) fn body(group: &str, version: &str, kind: &str) -> Option<&'static Definition> {
+    let package = if group.is_empty() { "core" } else { group.split('.').next().unwrap_or(group) };
+    SCHEMA.find(&format!("{package}.{version}.{kind}"))
+}
+
+pub(crate) fn hash_facts(hasher: &mut impl std::hash::Hasher) {
+    hasher.write(FACTS.as_bytes());
 }
 
 /// Where a strategic merge patch is in the schema.

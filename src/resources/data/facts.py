@@ -8,8 +8,8 @@ The form of schema.txt, which schema.rs reads:
 
     core.v1.Container                   a definition, after its name `map=atomic` where it is replaced as a whole
      !name string                       a field, required when marked; a type is one of
-     ports [core.v1.ContainerPort] ...  string bool int32 int64 double byte object any quantity intOrString time
-                                        microTime, a definition's name, [T] a list, {T} a map
+     ports [core.v1.ContainerPort] ...  string bool int32 int64 double byte raw fieldsV1 any quantity intOrString
+                                        time microTime, a definition's name, [T] a list, {T} a map
     and after the type, where they apply: list=atomic|set|map:KEY,KEY  patch=STRATEGY,STRATEGY[:MERGEKEY]  map=atomic
 
 Definition names lack `io.k8s.api.`; `meta.` stands for `io.k8s.apimachinery.pkg.apis.meta.`, `apiextensions.` for
@@ -33,9 +33,8 @@ SCALARS = {
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": "intOrString",
     "io.k8s.apimachinery.pkg.apis.meta.v1.Time": "time",
     "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime": "microTime",
-    "io.k8s.apimachinery.pkg.runtime.RawExtension": "object",
-    "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1": "object",
-    "io.k8s.apimachinery.pkg.apis.meta.v1.Patch": "object",
+    "io.k8s.apimachinery.pkg.runtime.RawExtension": "raw",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1": "fieldsV1",
 }
 # Types whose JSON has more than one shape; what is inside them is checked by their own rules.
 ANY = re.compile(r"apiextensions\.v1\.JSON(SchemaPropsOr\w+)?$")
@@ -61,8 +60,6 @@ def kind(schema):
             return f"[{kind(schema['items'])}]"
         case ["object"] if "additionalProperties" in schema:
             return f"{{{kind(schema['additionalProperties'])}}}"
-        case ["object"]:
-            return "object"
         case ["string"]:
             return "byte" if form == "byte" else "string"
         case ["boolean"]:
