@@ -3,8 +3,13 @@
 //! Plugins are rows of one const table, run in its order: all that mutate, then (after hooks and validation) all that
 //! only look. What a plugin wants to know of other objects it reads from `server.store`.
 
+mod default_tolerations;
 mod namespace_lifecycle;
+mod node_restriction;
+mod priority;
+mod service_account;
 
+use crate::authz::escalation;
 use crate::pending::Resource;
 use crate::{ApiServer, UserInfo};
 use futures::future::BoxFuture;
@@ -50,8 +55,18 @@ pub struct Plugin {
 }
 
 /// The chain, in order.
-pub const CHAIN: &[Plugin] =
-    &[Plugin { name: "NamespaceLifecycle", mutate: Some(Hook::Sync(namespace_lifecycle::admit)), validate: None }];
+pub const CHAIN: &[Plugin] = &[
+    Plugin { name: "NamespaceLifecycle", mutate: Some(Hook::Sync(namespace_lifecycle::admit)), validate: None },
+    Plugin {
+        name: "ServiceAccount",
+        mutate: Some(Hook::Async(service_account::mutate)),
+        validate: Some(Hook::Sync(service_account::validate)),
+    },
+    Plugin { name: "NodeRestriction", mutate: None, validate: Some(Hook::Sync(node_restriction::validate)) },
+    Plugin { name: "Priority", mutate: Some(Hook::Sync(priority::mutate)), validate: None },
+    Plugin { name: "DefaultTolerationSeconds", mutate: Some(Hook::Sync(default_tolerations::mutate)), validate: None },
+    Plugin { name: "RoleEscalation", mutate: None, validate: Some(Hook::Sync(escalation::validate)) },
+];
 
 /// Runs what may change the object.
 pub(crate) async fn mutate(request: &mut Request<'_>) -> Result<(), Status> {

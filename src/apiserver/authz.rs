@@ -15,6 +15,7 @@ use crate::UserInfo;
 use mini_api::{Reason, Status};
 use mini_store::Store;
 use node::NodeAuthorizer;
+pub(crate) use node::name_of as node_name;
 use policy::Roles;
 use rule::Rule;
 
@@ -154,7 +155,7 @@ impl Authorizer {
             true
         });
         let mut error = policy.errors(user, namespace);
-        if node::name_of(user).is_some() {
+        if node_name(user).is_some() {
             let node = "node authorizer does not support user rule resolution";
             error = if error.is_empty() { node.to_owned() } else { format!("{error}, {node}") };
         }
