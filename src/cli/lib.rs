@@ -1,1 +1,119 @@
-//! Room `cli`.
+//! The command line: one file per command.
+//!
+//! Knows the server only through its admin socket and, for `server` and `reset`, the composition root. Invariant: what
+//! fails says why and what to do in one sentence on standard error, and the exit code is 1.
+
+mod admin_client;
+mod completion;
+mod config;
+mod images;
+mod invocation;
+mod kubectl;
+mod output;
+mod preflight;
+mod reset;
+mod server;
+mod start;
+mod status;
+mod stop;
+mod version;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use invocation::Settings;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// An embedded single-node Kubernetes distribution in one executable.
+#[derive(Parser)]
+#[command(name = "mini", version, max_term_width = 100, arg_required_else_help = true)]
+struct Mini {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start in the background; running already is success
+    Start(start::Start),
+    /// Stop pods and all processes
+    Stop(stop::Stop),
+    /// Show whether the node runs, and what each component waits for; exit code 1 when not ready
+    Status(status::Status),
+    /// Print the administrator's kubeconfig
+    Config,
+    /// Run kubectl as the administrator; all arguments are kubectl's
+    #[command(disable_help_flag = true)]
+    Kubectl,
+    /// Bring images straight into the node, list or remove them
+    Images(images::Images),
+    /// Back to nothing: pods, networks, mounts, cgroups, changed sysctls and data
+    Reset(reset::Reset),
+    /// Run in the foreground, as the unit and `start` do
+    Server,
+    /// Show versions
+    Version(version::Version),
+    /// Print a shell's completion script
+    Completion(completion::Completion),
+}
+
+/// Runs the command that `arguments` name; the first is the program.
+#[must_use]
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let (ours, kubectls) = kubectl::split(arguments);
+    let mini = match Mini::try_parse_from(ours) {
+        Ok(mini) => mini,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(mini, kubectls) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mini: Mini, kubectls: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    let settings = mini.settings;
+    // These two work without a configuration, even with a broken one.
+    match &mini.command {
+        Command::Completion(command) => return command.run(&mut Mini::command()),
+        Command::Version(command) => return command.run(),
+        _ => {}
+    }
+    let config = settings.load()?;
+    match mini.command {
+        Command::Start(command) => command.run(&config, &settings),
+        Command::Stop(command) => command.run(&config),
+        Command::Status(command) => command.run(&config),
+        Command::Config => config::run(&config),
+        Command::Kubectl => kubectl::run(&config, kubectls),
+        Command::Images(command) => command.run(&config),
+        Command::Reset(command) => command.run(&config),
+        Command::Server => server::run(config),
+        Command::Version(_) | Command::Completion(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Mini::command().debug_assert();
+    }
+
+    #[test]
+    fn settings_are_understood_before_and_after_the_command() {
+        for line in ["mini --data-dir /a start -w", "mini start --data-dir /a -w"] {
+            let mini = Mini::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(mini.settings.load().unwrap().data_dir, std::path::Path::new("/a"));
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! Knows nothing of Kubernetes. Invariant: looking never changes anything, and what is ended or unmounted was named by the
 //! caller, by id or path.
 
+pub mod cgroups;
 pub mod daemon;
 pub mod listeners;
 pub mod mounts;

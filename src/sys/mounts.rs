@@ -3,7 +3,7 @@
 use rustix::mount::{UnmountFlags, unmount};
 use std::path::{Path, PathBuf};
 
-/// Mount points at or below `directory`, the deepest and newest first: the order in which they can be unmounted.
+/// Mount points below `directory`, not the directory itself, the deepest and newest first: the order in which they can be unmounted.
 #[must_use]
 pub fn below(directory: &Path) -> Vec<PathBuf> {
     let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -12,13 +12,13 @@ pub fn below(directory: &Path) -> Vec<PathBuf> {
 
 fn parse(text: &str, directory: &Path) -> Vec<PathBuf> {
     let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(|point| PathBuf::from(unescape(point)));
-    let mut points: Vec<_> = points.filter(|point| point.starts_with(directory)).collect();
+    let mut points: Vec<_> = points.filter(|point| point.starts_with(directory) && point != directory).collect();
     points.reverse();
     points.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
     points
 }
 
-/// Unmounts everything at or below `directory`, even what is in use. Returns what would not go, and why.
+/// Unmounts everything below `directory`, even what is in use. Returns what would not go, and why.
 pub fn unmount_below(directory: &Path) -> Vec<(PathBuf, std::io::Error)> {
     let mut failed = Vec::new();
     for point in below(directory) {
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn mounts_come_deepest_first() {
         let text = "1 0 8:1 / / rw - ext4 a rw\n2 1 0:5 / /d/a rw - tmpfs t rw\n3 1 0:6 / /d/a/b\\040c rw - tmpfs t rw\n\
-                    4 1 0:7 / /dx rw - tmpfs t rw\n";
+                    4 1 0:7 / /dx rw - tmpfs t rw\n5 1 0:8 / /d rw - ext4 u rw\n";
         assert_eq!(parse(text, Path::new("/d")), [Path::new("/d/a/b c"), Path::new("/d/a")]);
     }
 }

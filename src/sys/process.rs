@@ -65,6 +65,14 @@ impl Process {
         true
     }
 
+    /// The process that started it, or that took it over.
+    #[must_use]
+    pub fn parent(&self) -> Option<i32> {
+        let text = std::fs::read(format!("/proc/{}/stat", self.pid)).ok()?;
+        let text = String::from_utf8_lossy(&text);
+        text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    }
+
     /// Its command line.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {

@@ -1,0 +1,118 @@
+//! `mini start`: the server in the background, through systemd where its unit is installed, else as a daemon.
+
+use crate::admin_client::{AdminClient, block_on};
+use crate::invocation::Settings;
+use crate::{preflight, server, status};
+use anyhow::{Context as _, bail};
+use mini_config::Config;
+use mini_config::admin::{State, Status};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode};
+use std::time::{Duration, Instant};
+
+const UNIT: &str = "mini.service";
+const UNIT_DIRECTORIES: [&str; 3] = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+
+#[derive(clap::Args)]
+pub(crate) struct Start {
+    /// Wait until the node is ready, not only until the API answers
+    #[arg(short, long)]
+    wait_ready: bool,
+    /// Give up after this many seconds; 0 is never
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    timeout: u64,
+}
+
+/// What was started, to see when it ends.
+enum Started {
+    Daemon(Child),
+    Unit,
+    /// By someone else.
+    Before,
+}
+
+impl Start {
+    pub(crate) fn run(&self, config: &Config, settings: &Settings) -> anyhow::Result<ExitCode> {
+        config.check_root()?;
+        let running = block_on(AdminClient::new(config).status())?.is_some() || server::process(config).is_some();
+        let started = if running {
+            Started::Before
+        } else {
+            preflight::forget_failure(config);
+            preflight::prepare(config)?;
+            launch(config, settings)?
+        };
+        block_on(self.wait(config, started))?;
+        let how = if self.wait_ready { "ready" } else { "running" };
+        println!("mini is {how}{}", if running { " already" } else { "" });
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn wait(&self, config: &Config, mut started: Started) -> anyhow::Result<()> {
+        let client = AdminClient::new(config);
+        let begun = Instant::now();
+        loop {
+            let now = client.status().await?;
+            if now.as_ref().is_some_and(|status| self.is_satisfied(status)) {
+                return Ok(());
+            }
+            if let Some(why) = ended(config, &mut started) {
+                bail!("{why}");
+            }
+            if self.timeout > 0 && begun.elapsed() > Duration::from_secs(self.timeout) {
+                bail!("{}", too_late(self.timeout, now.as_ref()));
+            }
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+    }
+
+    fn is_satisfied(&self, status: &Status) -> bool {
+        if self.wait_ready {
+            return status.ready;
+        }
+        let api = status.components.iter().find(|component| component.name == "apiserver");
+        api.is_some_and(|component| component.state == State::Ready)
+    }
+}
+
+fn launch(config: &Config, settings: &Settings) -> anyhow::Result<Started> {
+    let unit = UNIT_DIRECTORIES.iter().any(|directory| Path::new(directory).join(UNIT).exists());
+    if unit && settings.is_empty() && Path::new("/run/systemd/system").is_dir() {
+        let done = Command::new("systemctl").args(["start", "--no-block", UNIT]).status();
+        if !done.context("cannot run systemctl")?.success() {
+            bail!("systemd did not start {UNIT}; see `systemctl status mini`");
+        }
+        return Ok(Started::Unit);
+    }
+    server::rotate_log(config);
+    let mut arguments = settings.arguments()?;
+    arguments.push("server".into());
+    let (child, _) = mini_sys::daemon::spawn(&arguments, &config.log_file()).context("cannot start the server")?;
+    Ok(Started::Daemon(child))
+}
+
+/// Why the server is gone, if it is.
+fn ended(config: &Config, started: &mut Started) -> Option<String> {
+    let gone = match started {
+        Started::Daemon(child) => matches!(child.try_wait(), Ok(Some(_)) | Err(_)),
+        // systemd may still be about to start it; a failure leaves its note.
+        Started::Unit => server::process(config).is_none() && preflight::last_failure(config).is_some(),
+        Started::Before => server::process(config).is_none(),
+    };
+    gone.then(|| {
+        preflight::last_failure(config).unwrap_or_else(|| {
+            let log = match started {
+                Started::Unit => "`journalctl -u mini`".to_owned(),
+                _ => config.log_file().display().to_string(),
+            };
+            format!("the server ended at once; {log} says why")
+        })
+    })
+}
+
+fn too_late(seconds: u64, status: Option<&Status>) -> String {
+    let Some(found) = status else { return format!("the server does not answer after {seconds} s") };
+    let waiting: Vec<String> =
+        found.components.iter().filter(|part| part.state != State::Ready).map(status::line).collect();
+    format!("not ready after {seconds} s: {}", waiting.join("; "))
+}
