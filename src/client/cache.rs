@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::reflector;
+use crate::reflector::{Sink, follow};
 
 /// What a cache may hold: any kind kube can read.
 pub trait Kind: Resource + DeserializeOwned + Clone + Debug + Send + Sync + 'static {}
@@ -120,7 +120,7 @@ impl<K: Kind> Cache<K> {
 
     fn start(client: &Client, url: String, scope: Scope, cancel: CancellationToken) -> Self {
         let cache = Self::detached();
-        tokio::spawn(reflector::run(client.clone(), url, scope, cache.contents.clone(), cancel));
+        tokio::spawn(follow(client.clone(), url, scope, cache.contents.clone(), cancel));
         cache
     }
 
@@ -148,6 +148,16 @@ impl<K: Kind> Cache<K> {
     pub async fn reached(&self, revision: u64) {
         let mut progress = self.contents.progress.subscribe();
         let _ = progress.wait_for(|p| p.synced && p.revision >= revision).await;
+    }
+
+    /// Resolves once `holds` does; it is asked again after each change.
+    pub async fn until(&self, holds: impl Fn(&Self) -> bool) {
+        let mut progress = self.contents.progress.subscribe();
+        while !holds(self) {
+            if progress.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// The newest revision seen.
@@ -214,9 +224,8 @@ impl<K> Subscription<K> {
     }
 }
 
-impl<K: Kind> Contents<K> {
-    /// Takes the outcome of a full list: whatever it lacks was deleted meanwhile.
-    pub(crate) fn replace(&self, listed: Vec<K>, revision: u64) {
+impl<K: Kind> Sink<K> for Contents<K> {
+    fn replace(&self, listed: Vec<K>, revision: u64) {
         let mut fresh: Objects<K> = BTreeMap::new();
         let mut newest = revision;
         for object in listed {
@@ -253,10 +262,10 @@ impl<K: Kind> Contents<K> {
             state.publish(&change);
         }
         drop(state);
-        self.advance(newest, true);
+        self.note(newest, true);
     }
 
-    pub(crate) fn apply(&self, object: K) {
+    fn apply(&self, object: K) {
         let revision = revision_of(&object);
         let (namespace, name) = key_of(&object);
         let new = Arc::new(object);
@@ -272,10 +281,10 @@ impl<K: Kind> Contents<K> {
             state.publish(change);
         }
         drop(state);
-        self.advance(revision, false);
+        self.note(revision, false);
     }
 
-    pub(crate) fn delete(&self, object: K) {
+    fn delete(&self, object: K) {
         let revision = revision_of(&object);
         let (namespace, name) = key_of(&object);
         let mut state = self.objects.write();
@@ -288,16 +297,20 @@ impl<K: Kind> Contents<K> {
             state.publish(&Change::Deleted(Arc::new(object)));
         }
         drop(state);
-        self.advance(revision, false);
+        self.note(revision, false);
     }
 
+    fn advance(&self, revision: u64) {
+        self.note(revision, false);
+    }
+}
+
+impl<K> Contents<K> {
     /// Everything up to `revision` is in.
-    pub(crate) fn advance(&self, revision: u64, synced: bool) {
-        self.progress.send_if_modified(|progress| {
-            let next = Progress { synced: progress.synced || synced, revision: progress.revision.max(revision) };
-            let changed = *progress != next;
-            *progress = next;
-            changed
+    fn note(&self, revision: u64, synced: bool) {
+        self.progress.send_modify(|progress| {
+            progress.synced |= synced;
+            progress.revision = progress.revision.max(revision);
         });
     }
 }

@@ -35,4 +35,10 @@ impl Caches {
         started.insert(TypeId::of::<K>(), Box::new(cache.clone()));
         cache
     }
+
+    /// A cache of some objects of a kind, not shared.
+    #[must_use]
+    pub fn scoped<K: Kind + Resource<DynamicType = ()>>(&self, scope: Scope) -> Cache<K> {
+        Cache::spawn(&self.client, scope, self.cancel.clone())
+    }
 }

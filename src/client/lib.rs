@@ -16,4 +16,5 @@ pub use caches::Caches;
 pub use kube::Client;
 pub use queue::Queue;
 pub use recorder::{EventType, Recorder, reference};
+pub use reflector::{Sink, follow};
 pub use tokio_util::sync::CancellationToken;

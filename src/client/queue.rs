@@ -30,6 +30,8 @@ struct State<T> {
     working: HashSet<T>,
     later: BinaryHeap<Reverse<(Instant, u64)>>,
     delayed: HashMap<u64, T>,
+    /// When each delayed key falls due: one time per key, the earliest asked for.
+    due: HashMap<T, (Instant, u64)>,
     sequence: u64,
     failures: HashMap<T, u32>,
     closed: bool,
@@ -56,6 +58,7 @@ impl<T: Clone + Eq + Hash> Queue<T> {
             working: HashSet::new(),
             later: BinaryHeap::new(),
             delayed: HashMap::new(),
+            due: HashMap::new(),
             sequence: 0,
             failures: HashMap::new(),
             closed: false,
@@ -70,20 +73,16 @@ impl<T: Clone + Eq + Hash> Queue<T> {
         }
     }
 
-    /// Adds a key after a while.
+    /// Adds a key after a while, or at the time it already waits for where that is sooner.
     pub fn add_after(&self, key: T, delay: Duration) {
         if delay.is_zero() {
             return self.add(key);
         }
-        let mut state = self.shared.state.lock();
-        state.sequence += 1;
-        let sequence = state.sequence;
         // A delay beyond what a clock can hold is never.
         let Some(due) = Instant::now().checked_add(delay) else { return };
-        state.later.push(Reverse((due, sequence)));
-        state.delayed.insert(sequence, key);
-        drop(state);
-        self.shared.changed.notify_one();
+        if self.shared.state.lock().delay(key, due) {
+            self.shared.changed.notify_one();
+        }
     }
 
     /// Adds a key after its back-off: 5 ms, doubled by each retry up to 1000 s, until `forget`.
@@ -174,6 +173,20 @@ impl<T: Clone + Eq + Hash> State<T> {
         true
     }
 
+    fn delay(&mut self, key: T, due: Instant) -> bool {
+        if let Some((sooner, sequence)) = self.due.get(&key) {
+            if *sooner <= due {
+                return false;
+            }
+            self.delayed.remove(sequence);
+        }
+        self.sequence += 1;
+        self.later.push(Reverse((due, self.sequence)));
+        self.delayed.insert(self.sequence, key.clone());
+        self.due.insert(key, (due, self.sequence));
+        true
+    }
+
     /// Readies what is due; the time of the next delayed key.
     fn promote(&mut self, now: Instant) -> Option<Instant> {
         while let Some(Reverse((due, sequence))) = self.later.peek().copied() {
@@ -182,6 +195,7 @@ impl<T: Clone + Eq + Hash> State<T> {
             }
             self.later.pop();
             if let Some(key) = self.delayed.remove(&sequence) {
+                self.due.remove(&key);
                 self.add(key);
             }
         }
@@ -242,6 +256,19 @@ mod tests {
         queue.add_after("soon", Duration::from_secs(1));
         assert_eq!(queue.next().await, Some("soon"));
         assert_eq!(queue.next().await, Some("late"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delayed_key_comes_once_at_the_soonest_time_asked_for() {
+        let queue = Queue::new();
+        let start = Instant::now();
+        for seconds in [3, 1, 2] {
+            queue.add_after("a", Duration::from_secs(seconds));
+        }
+        queue.next().await;
+        assert_eq!(start.elapsed().as_secs(), 1);
+        queue.done(&"a");
+        assert!(timeout(Duration::from_secs(9), queue.next()).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

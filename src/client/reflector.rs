@@ -13,7 +13,19 @@ use kube::core::Request;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{Contents, Kind, Scope, revision_of};
+use crate::cache::{Kind, Scope, revision_of};
+
+/// Takes what a reflector learns. Called in order, from one task; must not block.
+pub trait Sink<K>: Send + Sync + 'static {
+    /// A full list as of `revision`: whatever it lacks was deleted meanwhile.
+    fn replace(&self, listed: Vec<K>, revision: u64);
+    /// An object is there, in this state.
+    fn apply(&self, object: K);
+    /// An object is gone; this was its last state.
+    fn delete(&self, object: K);
+    /// Nothing else happened up to `revision`.
+    fn advance(&self, revision: u64);
+}
 
 /// The server ends a watch after this many seconds; a connection silent for longer is dead.
 const WATCH_SECONDS: u32 = 290;
@@ -29,23 +41,24 @@ enum End {
     TooOld,
 }
 
-pub(crate) async fn run<K: Kind>(
+/// Follows the objects at `url` (such as `/api/v1/pods`) until `cancel`.
+pub async fn follow<K: Kind, S: Sink<K>>(
     client: Client,
     url: String,
     scope: Scope,
-    contents: Arc<Contents<K>>,
+    sink: Arc<S>,
     cancel: CancellationToken,
 ) {
     tokio::select! {
         () = cancel.cancelled() => {}
-        () = follow(client, url, scope, contents) => {}
+        () = forever(client, url, scope, sink) => {}
     }
 }
 
-async fn follow<K: Kind>(client: Client, url: String, scope: Scope, contents: Arc<Contents<K>>) {
+async fn forever<K: Kind, S: Sink<K>>(client: Client, url: String, scope: Scope, sink: Arc<S>) {
     let mut delay = FIRST_DELAY;
     loop {
-        let mut revision = match list(&client, &url, &scope, &contents).await {
+        let mut revision = match list(&client, &url, &scope, sink.as_ref()).await {
             Ok(revision) => revision,
             Err(error) => {
                 tracing::debug!(%url, %error, "list failed");
@@ -55,7 +68,7 @@ async fn follow<K: Kind>(client: Client, url: String, scope: Scope, contents: Ar
         };
         loop {
             let before = revision.clone();
-            match watch(&client, &url, &scope, &contents, &mut revision).await {
+            match watch(&client, &url, &scope, sink.as_ref(), &mut revision).await {
                 Ok(End::TooOld) => break,
                 Ok(End::Resume) if before != revision => delay = FIRST_DELAY,
                 Ok(End::Resume) => pause(&mut delay).await,
@@ -74,12 +87,7 @@ async fn pause(delay: &mut Duration) {
     *delay = (*delay * 2).min(LAST_DELAY);
 }
 
-async fn list<K: Kind>(
-    client: &Client,
-    url: &str,
-    scope: &Scope,
-    contents: &Contents<K>,
-) -> Result<String, kube::Error> {
+async fn list<K: Kind, S: Sink<K>>(client: &Client, url: &str, scope: &Scope, sink: &S) -> Result<String, kube::Error> {
     let mut params = ListParams {
         label_selector: scope.labels.clone(),
         field_selector: scope.fields.clone(),
@@ -94,17 +102,17 @@ async fn list<K: Kind>(
         params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
         if params.continue_token.is_none() {
             let revision = page.metadata.resource_version.unwrap_or_default();
-            contents.replace(objects, revision.parse().unwrap_or_default());
+            sink.replace(objects, revision.parse().unwrap_or_default());
             return Ok(revision);
         }
     }
 }
 
-async fn watch<K: Kind>(
+async fn watch<K: Kind, S: Sink<K>>(
     client: &Client,
     url: &str,
     scope: &Scope,
-    contents: &Contents<K>,
+    sink: &S,
     revision: &mut String,
 ) -> Result<End, kube::Error> {
     let params = WatchParams {
@@ -126,15 +134,15 @@ async fn watch<K: Kind>(
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                 let object = slim(object);
                 *revision = revision_of(&object).to_string();
-                contents.apply(object);
+                sink.apply(object);
             }
             WatchEvent::Deleted(object) => {
                 *revision = revision_of(&object).to_string();
-                contents.delete(slim(object));
+                sink.delete(slim(object));
             }
             WatchEvent::Bookmark(bookmark) => {
                 revision.clone_from(&bookmark.metadata.resource_version);
-                contents.advance(revision.parse().unwrap_or_default(), false);
+                sink.advance(revision.parse().unwrap_or_default());
             }
             WatchEvent::Error(status) if status.code == 410 => return Ok(End::TooOld),
             WatchEvent::Error(status) => return Err(kube::Error::Api(status.boxed())),

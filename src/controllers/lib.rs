@@ -1,1 +1,96 @@
-//! Room `controllers`.
+//! The controllers: loops that bring what is nearer to what is wished, one file each, under one driver.
+//!
+//! They know the API through `mini-client` alone. Invariant: a reconcile takes a key, never an event, may run at any
+//! time, and does nothing when all is well.
+
+mod clusterrole_aggregation;
+mod deployment;
+mod driver;
+mod endpoint_pods;
+mod endpoints;
+mod endpointslice;
+mod garbage_collector;
+mod legacy_token;
+mod namespace;
+mod node_lifecycle;
+mod owner;
+mod pod_gc;
+mod pods;
+mod replicaset;
+mod root_ca;
+mod served;
+mod service_account;
+
+use std::sync::Arc;
+
+use mini_client::{Caches, CancellationToken, Client, Recorder};
+use mini_telemetry::Health;
+use tokio::task::{JoinHandle, JoinSet};
+
+pub use legacy_token::{LegacyToken, SignLegacyToken};
+
+/// What controllers must be told.
+#[derive(Clone)]
+pub struct Config {
+    /// The certificate authority of the API server, PEM: goes into `kube-root-ca.crt` and token Secrets.
+    pub cluster_ca: String,
+    /// Signs the token of a Secret of type `kubernetes.io/service-account-token`.
+    pub sign_legacy_token: SignLegacyToken,
+    /// Finished pods beyond this many are deleted, oldest first (upstream's `--terminated-pod-gc-threshold`).
+    pub finished_pods: usize,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("finished_pods", &self.finished_pods).finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Upstream's default threshold of finished pods.
+    pub const FINISHED_PODS: usize = 12500;
+}
+
+/// Starts all controllers. The task ends when `cancel` does.
+#[must_use]
+pub fn spawn(
+    client: Client,
+    caches: Caches,
+    config: Config,
+    health: &Health,
+    cancel: CancellationToken,
+) -> JoinHandle<()> {
+    let component = health.component("controllers");
+    component.waiting("for the caches to fill");
+    let config = Arc::new(config);
+    tokio::spawn(async move {
+        let mut running = JoinSet::new();
+        let recorder = |component: &str| Recorder::new(client.clone(), component, "");
+        let mut syncs = Vec::new();
+        macro_rules! start {
+            ($controller:expr) => {{
+                let (synced, run) = driver::run($controller, cancel.clone());
+                syncs.push(synced);
+                running.spawn(run);
+            }};
+        }
+        start!(service_account::Controller::new(&client, &caches));
+        start!(root_ca::Controller::new(&client, &caches, &config));
+        start!(legacy_token::Controller::new(&client, &caches, &config));
+        start!(replicaset::sets(&client, &caches, recorder("replicaset-controller")));
+        start!(replicaset::replication(&client, &caches, recorder("replication-controller")));
+        start!(deployment::Controller::new(&client, &caches, recorder("deployment-controller")));
+        start!(endpointslice::Controller::new(&client, &caches));
+        start!(endpoints::Controller::new(&client, &caches));
+        start!(namespace::Controller::new(&client, &caches));
+        start!(node_lifecycle::Controller::new(&client, &caches, recorder("node-controller")));
+        start!(clusterrole_aggregation::Controller::new(&client, &caches));
+        start!(pod_gc::Controller::new(&client, &caches, config.finished_pods));
+        running.spawn(garbage_collector::run(client.clone(), cancel.clone()));
+        tokio::select! {
+            _ = futures::future::join_all(syncs) => component.ready(),
+            () = cancel.cancelled() => {}
+        }
+        while running.join_next().await.is_some() {}
+    })
+}

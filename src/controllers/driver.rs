@@ -1,0 +1,249 @@
+//! The one mechanism under all controllers: changes become keys, keys are reconciled.
+//!
+//! Invariants: a key is reconciled by one worker at a time; after a write, not again before the caches have seen that
+//! write; a panic costs the one reconcile it happened in. Nothing polls: beside changes there is only a slow resync.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kube::Resource;
+use mini_client::cache::Kind;
+use mini_client::{Cache, CancellationToken, Change, Queue};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+
+/// Keys of one controller in work at once.
+const WORKERS: usize = 8;
+/// All keys are reconciled this often, whatever happens.
+const RESYNC: Duration = Duration::from_secs(600);
+/// How long to wait for a cache to show a write before going on without it.
+const CATCH_UP: Duration = Duration::from_secs(10);
+
+/// Panics caught since the start, of all controllers.
+pub(crate) static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// What a reconcile is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Key {
+    /// `""` for cluster-scoped kinds.
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl Key {
+    pub(crate) fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    pub(crate) fn of<K: Resource>(object: &K) -> Self {
+        let meta = object.meta();
+        Self::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
+    }
+}
+
+/// Why a reconcile must be tried again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{}", message(.0))]
+    Api(#[from] kube::Error),
+    #[error("{0}")]
+    NotYet(String),
+}
+
+impl Error {
+    /// Somebody else wrote first, or the object is gone: reading again will tell.
+    fn is_race(&self) -> bool {
+        matches!(self, Self::Api(kube::Error::Api(status)) if matches!(status.code, 404 | 409))
+    }
+}
+
+/// The server's own words where there are any.
+pub(crate) fn message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+pub(crate) fn code(error: &kube::Error) -> u16 {
+    match error {
+        kube::Error::Api(status) => status.code,
+        _ => 0,
+    }
+}
+
+/// Turns "not found" into `None`.
+pub(crate) fn optional<T>(result: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if code(&error) == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// When to come back without being asked; `None`: on the next change.
+pub(crate) type Outcome = Result<Option<Duration>, Error>;
+
+pub(crate) trait Controller: Send + Sync + 'static {
+    fn name(&self) -> &'static str;
+    fn sources(&self) -> Vec<Source>;
+    fn reconcile(&self, key: &Key, writes: &mut Writes) -> impl Future<Output = Outcome> + Send;
+}
+
+/// A cache, and which keys each of its changes concerns.
+pub(crate) struct Source {
+    synced: BoxFuture<'static, ()>,
+    run: Box<dyn FnOnce(Queue<Key>) -> BoxFuture<'static, ()> + Send>,
+}
+
+impl Source {
+    pub(crate) fn of<K: Kind>(cache: &Cache<K>, keys: impl Fn(&Change<K>) -> Vec<Key> + Send + Sync + 'static) -> Self {
+        let (waiting, cache) = (cache.clone(), cache.clone());
+        Self {
+            synced: async move { waiting.synced().await }.boxed(),
+            run: Box::new(move |queue| feed(cache, keys, queue).boxed()),
+        }
+    }
+
+    /// The changed object's own key.
+    pub(crate) fn own<K: Kind>(cache: &Cache<K>) -> Self {
+        Self::of(cache, |change| vec![Key::of(change.object().as_ref())])
+    }
+}
+
+async fn feed<K: Kind>(cache: Cache<K>, keys: impl Fn(&Change<K>) -> Vec<Key> + Send, queue: Queue<Key>) {
+    let put = |change: &Change<K>| match std::panic::catch_unwind(AssertUnwindSafe(|| keys(change))) {
+        Ok(keys) => keys.into_iter().for_each(|key| queue.add(key)),
+        Err(_) => panicked("a mapping"),
+    };
+    let mut subscription = cache.subscribe();
+    let mut resync = interval_at(Instant::now() + RESYNC, RESYNC);
+    resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            change = subscription.next() => match change {
+                Some(change) => put(&change),
+                None => return,
+            },
+            _ = resync.tick() => cache.list().into_iter().for_each(|object| put(&Change::Added(object))),
+        }
+    }
+}
+
+fn panicked(what: &str) {
+    PANICS.fetch_add(1, Ordering::Relaxed);
+    tracing::error!("{what} panicked; going on without it");
+}
+
+/// What a reconcile wrote, so that its key can rest until the caches show it.
+#[derive(Default)]
+pub(crate) struct Writes(Vec<BoxFuture<'static, ()>>);
+
+impl Writes {
+    /// An object was created or changed; `object` is the server's answer.
+    pub(crate) fn wrote<K: Kind>(&mut self, cache: &Cache<K>, object: &K) {
+        let revision = object.meta().resource_version.as_deref().and_then(|rv| rv.parse().ok());
+        if let Some(revision) = revision {
+            let cache = cache.clone();
+            self.0.push(async move { cache.reached(revision).await }.boxed());
+        }
+    }
+
+    /// An object was deleted; `object` is its state before.
+    pub(crate) fn deleted<K: Kind>(&mut self, cache: &Cache<K>, object: &K) {
+        let (cache, key, uid) = (cache.clone(), Key::of(object), object.meta().uid.clone());
+        let seen = async move {
+            let leaving = |cache: &Cache<K>| {
+                cache
+                    .get(&key.namespace, &key.name)
+                    .is_none_or(|found| found.meta().uid != uid || found.meta().deletion_timestamp.is_some())
+            };
+            cache.until(leaving).await;
+        };
+        self.0.push(seen.boxed());
+    }
+
+    async fn seen(self, name: &str, key: &Key) {
+        if !self.0.is_empty() && timeout(CATCH_UP, futures::future::join_all(self.0)).await.is_err() {
+            tracing::warn!(controller = name, %key, "the caches are behind; going on");
+        }
+    }
+}
+
+/// One controller: a future that resolves when its caches are full, and one that runs until `cancel`.
+pub(crate) fn run<C: Controller>(
+    controller: C,
+    cancel: CancellationToken,
+) -> (BoxFuture<'static, ()>, BoxFuture<'static, ()>) {
+    let queue = Queue::<Key>::new();
+    let (mut synced, mut feeds) = (Vec::new(), Vec::new());
+    for source in controller.sources() {
+        synced.push(source.synced);
+        feeds.push((source.run)(queue.clone()));
+    }
+    let full = futures::future::join_all(synced).map(|_| ()).boxed().shared();
+    let ready = full.clone();
+    let run = async move {
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = async {
+                ready.await;
+                tokio::join!(futures::future::join_all(feeds), work(Arc::new(controller), queue));
+            } => {}
+        }
+    };
+    (full.boxed(), run.boxed())
+}
+
+async fn work<C: Controller>(controller: Arc<C>, queue: Queue<Key>) {
+    let workers = Arc::new(Semaphore::new(WORKERS));
+    let mut tasks = tokio::task::JoinSet::new();
+    while let Ok(permit) = workers.clone().acquire_owned().await {
+        let Some(key) = queue.next().await else { return };
+        while tasks.try_join_next().is_some() {}
+        let (controller, queue) = (controller.clone(), queue.clone());
+        tasks.spawn(async move {
+            one(controller.as_ref(), &queue, &key).await;
+            queue.done(&key);
+            drop(permit);
+        });
+    }
+}
+
+async fn one<C: Controller>(controller: &C, queue: &Queue<Key>, key: &Key) {
+    let mut writes = Writes::default();
+    let outcome = AssertUnwindSafe(controller.reconcile(key, &mut writes)).catch_unwind().await;
+    // Also after a failure: part of the work may be written.
+    writes.seen(controller.name(), key).await;
+    match outcome {
+        Ok(Ok(again)) => {
+            queue.forget(key);
+            if let Some(delay) = again {
+                queue.add_after(key.clone(), delay);
+            }
+        }
+        Ok(Err(error)) => {
+            if error.is_race() || queue.retries(key) < 3 {
+                tracing::debug!(controller = controller.name(), %key, %error, "to be tried again");
+            } else {
+                tracing::warn!(controller = controller.name(), %key, %error, "keeps failing");
+            }
+            queue.retry(key.clone());
+        }
+        Err(_) => {
+            panicked(controller.name());
+            queue.retry(key.clone());
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! How endpoints are dealt out to slices: what is there stays where it is, so that few slices change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::owner::{controller_reference, controls};
+
+/// Endpoints of one slice, at most.
+const CAPACITY: usize = 100;
+
+/// Endpoints that can share slices.
+pub(super) struct Group {
+    pub(super) family: String,
+    pub(super) ports: Vec<EndpointPort>,
+    pub(super) endpoints: Vec<Endpoint>,
+}
+
+#[derive(Default)]
+pub(super) struct Plan {
+    pub(super) create: Vec<EndpointSlice>,
+    pub(super) update: Vec<EndpointSlice>,
+    pub(super) delete: Vec<Arc<EndpointSlice>>,
+}
+
+type Labels = BTreeMap<String, String>;
+
+pub(super) fn plan(service: &Service, labels: Labels, groups: Vec<Group>, present: Vec<Arc<EndpointSlice>>) -> Plan {
+    let mut plan = Plan::default();
+    let mut unused = present;
+    for mut group in groups {
+        let fits = |slice: &Arc<EndpointSlice>| {
+            slice.address_type == group.family
+                && slice.ports.clone().unwrap_or_default() == group.ports
+                && controls(service, &slice.metadata)
+        };
+        let (own, rest): (Vec<_>, Vec<_>) = unused.into_iter().partition(fits);
+        unused = rest;
+        let mut filled: Vec<(Arc<EndpointSlice>, Vec<Endpoint>)> = Vec::new();
+        for slice in own {
+            let kept = keep(&slice, &mut group.endpoints);
+            filled.push((slice, kept));
+        }
+        // The fullest take the newcomers first, so that others may empty.
+        filled.sort_by_key(|(_, endpoints)| std::cmp::Reverse(endpoints.len()));
+        for (_, endpoints) in &mut filled {
+            let room = CAPACITY.saturating_sub(endpoints.len()).min(group.endpoints.len());
+            endpoints.extend(group.endpoints.drain(..room));
+        }
+        let some_left = filled.iter().any(|(_, endpoints)| !endpoints.is_empty());
+        let mut placeholder = !some_left && group.endpoints.is_empty();
+        for (slice, endpoints) in filled {
+            if endpoints.is_empty() && !std::mem::take(&mut placeholder) {
+                plan.delete.push(slice);
+            } else if Some(&endpoints) != slice.endpoints.as_ref() || slice.metadata.labels.as_ref() != Some(&labels) {
+                let mut next = slice.as_ref().clone();
+                next.endpoints = Some(endpoints);
+                next.metadata.labels = Some(labels.clone());
+                plan.update.push(next);
+            }
+        }
+        while !group.endpoints.is_empty() || std::mem::take(&mut placeholder) {
+            let count = group.endpoints.len().min(CAPACITY);
+            let endpoints = group.endpoints.drain(..count).collect();
+            plan.create.push(make(service, &labels, &group, endpoints));
+        }
+    }
+    plan.delete.extend(unused);
+    plan
+}
+
+/// Takes out of `wished` what the slice already holds, in its present state.
+fn keep(slice: &EndpointSlice, wished: &mut Vec<Endpoint>) -> Vec<Endpoint> {
+    let identity = |endpoint: &Endpoint| {
+        (endpoint.addresses.clone(), endpoint.target_ref.as_ref().and_then(|target| target.uid.clone()))
+    };
+    let mut kept = Vec::new();
+    for held in slice.endpoints.iter().flatten() {
+        let held = identity(held);
+        if let Some(at) = wished.iter().position(|endpoint| identity(endpoint) == held) {
+            kept.push(wished.remove(at));
+        }
+    }
+    kept
+}
+
+fn make(service: &Service, labels: &Labels, group: &Group, endpoints: Vec<Endpoint>) -> EndpointSlice {
+    EndpointSlice {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{}-", service.metadata.name.as_deref().unwrap_or_default())),
+            namespace: service.metadata.namespace.clone(),
+            labels: Some(labels.clone()),
+            owner_references: Some(vec![controller_reference(service)]),
+            ..ObjectMeta::default()
+        },
+        address_type: group.family.clone(),
+        endpoints: Some(endpoints),
+        ports: Some(group.ports.clone()),
+    }
+}

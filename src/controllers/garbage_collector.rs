@@ -1,0 +1,125 @@
+//! The garbage collector: objects whose owners are all gone go too, in the background, the foreground, or not at all.
+//!
+//! It follows the metadata of every served kind and keeps only who owns whom. Invariant: nothing is deleted on
+//! hearsay: both the absence of an owner and the state of the object are asked of the server first.
+
+mod act;
+mod graph;
+mod sink;
+
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use kube::Client;
+use mini_client::{CancellationToken, Queue, Scope};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::served::{self, Served};
+use graph::Graph;
+use sink::{RowSink, Stub};
+
+const WORKERS: usize = 16;
+/// How often the served kinds are asked for again.
+const DISCOVERY: Duration = Duration::from_secs(300);
+/// Kinds that never own and are never owned, and come in numbers.
+const IGNORED: &[(&str, &str)] = &[("", "events"), ("events.k8s.io", "events")];
+
+type Uid = Arc<str>;
+
+pub(crate) struct Collector {
+    client: Client,
+    graph: Mutex<Graph>,
+    rows: Mutex<Vec<Arc<Served>>>,
+    queue: Queue<Uid>,
+}
+
+/// Runs until `cancel`.
+pub(crate) async fn run(client: Client, cancel: CancellationToken) {
+    let collector =
+        Arc::new(Collector { client, graph: Mutex::default(), rows: Mutex::default(), queue: Queue::new() });
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        () = collector.clone().discover(cancel.clone()) => {}
+        () = collector.work() => {}
+    }
+}
+
+impl Collector {
+    /// Follows all served kinds, and later those that come.
+    async fn discover(self: Arc<Self>, cancel: CancellationToken) {
+        let mut followed: HashSet<String> = HashSet::new();
+        let mut delay = Duration::from_millis(50);
+        loop {
+            let complete = match served::discover(&self.client).await {
+                Ok((served, failures)) => {
+                    for row in served.into_iter().filter(collectable) {
+                        let url = <kube::core::DynamicObject as kube::Resource>::url_path(&row.resource, None);
+                        if followed.insert(url.clone()) {
+                            self.follow(row, url, &cancel);
+                        }
+                    }
+                    failures.is_empty()
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "discovery failed");
+                    false
+                }
+            };
+            if complete {
+                sleep(DISCOVERY).await;
+            } else {
+                sleep(delay).await;
+                delay = (delay * 2).min(Duration::from_secs(30));
+            }
+        }
+    }
+
+    fn follow(self: &Arc<Self>, row: Served, url: String, cancel: &CancellationToken) {
+        let row = Arc::new(row);
+        self.rows.lock().push(row.clone());
+        self.graph.lock().expect_row(url.clone());
+        let sink = Arc::new(RowSink { collector: self.clone(), row, url: url.clone() });
+        let following =
+            mini_client::follow::<Stub, _>(self.client.clone(), url, Scope::default(), sink, cancel.clone());
+        tokio::spawn(following);
+    }
+
+    async fn work(self: &Arc<Self>) {
+        let workers = Arc::new(Semaphore::new(WORKERS));
+        let mut tasks = JoinSet::new();
+        while let Ok(permit) = workers.clone().acquire_owned().await {
+            let Some(uid) = self.queue.next().await else { return };
+            while tasks.try_join_next().is_some() {}
+            let collector = self.clone();
+            tasks.spawn(async move {
+                match AssertUnwindSafe(collector.process(&uid)).catch_unwind().await {
+                    Ok(Ok(())) => collector.queue.forget(&uid),
+                    Ok(Err(error)) => {
+                        tracing::debug!(%uid, %error, "collection to be tried again");
+                        collector.queue.retry(uid.clone());
+                    }
+                    Err(_) => {
+                        tracing::error!("the garbage collector panicked; going on without that object");
+                        collector.queue.retry(uid.clone());
+                    }
+                }
+                collector.queue.done(&uid);
+                drop(permit);
+            });
+        }
+    }
+}
+
+fn collectable(row: &Served) -> bool {
+    ["list", "watch", "delete"].iter().all(|verb| row.can(verb))
+        && !IGNORED.contains(&(row.resource.group.as_str(), row.resource.plural.as_str()))
+}
+
+#[cfg(test)]
+mod tests;
