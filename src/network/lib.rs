@@ -4,13 +4,12 @@
 //! Invariant: every thing made on the machine (bridge, nftables tables, sysctls, files) carries the instance's name or is
 //! recorded, so that [`teardown`] leaves the machine as it was.
 
-pub mod address;
+mod address;
 pub mod cni;
 mod conflist;
 mod firewall;
 mod ipam;
 mod link;
-pub mod listeners;
 mod nft;
 mod ports;
 pub mod proxy;
@@ -76,10 +75,6 @@ pub enum Error {
     Ipam(#[from] ipam::Error),
     #[error("cannot write {path}: {source}")]
     Write { path: PathBuf, source: std::io::Error },
-    #[error(
-        "the {what} range {ours} is already routed to {device} as {theirs}: choose another {what} range in the configuration"
-    )]
-    Overlap { what: &'static str, ours: Ipv4Net, theirs: Ipv4Net, device: String },
 }
 
 fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
@@ -92,7 +87,6 @@ fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
 /// Idempotent: what is there and right stays, pods keep their connections, and host ports are put back from the leases.
 pub async fn setup(config: &Config) -> Result<(), Error> {
     let links = link::Links::open()?;
-    address::check_ranges(&links, config).await?;
     let mtu = links.default_mtu().await?;
     let bridge = links.ensure_bridge(&config.bridge, config.gateway(), config.pod_cidr.prefix_len(), mtu).await?;
     links.ensure_route(config.service_cidr, bridge, config.gateway()).await?;

@@ -6,7 +6,7 @@ use crate::address;
 use futures::TryStreamExt;
 use ipnet::Ipv4Net;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteScope};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMessage, RouteScope, RouteType};
 use rtnetlink::{
     AddressMessageBuilder, Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
     RouteMessageBuilder,
@@ -18,8 +18,6 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// The length of an interface name that the kernel takes, without the NUL.
 const NAME_MAX: usize = 15;
 const DEFAULT_MTU: u32 = 1500;
-/// The kernel's own table: addresses of this host, broadcasts.
-const TABLE_LOCAL: u8 = 255;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -212,30 +210,21 @@ impl Links {
 
     /// The MTU of the default route's device, for pods to use the same.
     pub(crate) async fn default_mtu(&self) -> Result<u32, Error> {
-        let Some(device) = self.routes().await?.into_iter().find(Route::is_default).and_then(|route| route.device)
-        else {
-            return Ok(DEFAULT_MTU);
-        };
+        let Some(device) = self.default_device().await? else { return Ok(DEFAULT_MTU) };
         let got = self.handle.link().get().match_index(device).execute().try_next().await;
         let link = got.map_err(failed("look up the default route's interface".to_owned()))?;
         Ok(link.as_ref().and_then(|link| found(link).mtu).unwrap_or(DEFAULT_MTU))
     }
 
-    pub(crate) async fn name(&self, index: u32) -> Option<String> {
-        let got = self.handle.link().get().match_index(index).execute().try_next().await;
-        got.ok().flatten().as_ref().and_then(name_of)
-    }
-
-    /// The IPv4 routes of all tables but the kernel's own `local`.
-    pub(crate) async fn routes(&self) -> Result<Vec<Route>, Error> {
+    /// The interface of the default route with the best metric.
+    async fn default_device(&self) -> Result<Option<u32>, Error> {
         let filter = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let mut routes = std::pin::pin!(self.handle.route().get(filter).execute());
-        let mut list = Vec::new();
-        while let Some(message) = routes.try_next().await.map_err(failed("list routes".to_owned()))? {
-            list.extend(route(&message));
+        let mut best = None;
+        while let Some(route) = routes.try_next().await.map_err(failed("list routes".to_owned()))? {
+            best = best.into_iter().chain(default_route(&route)).min();
         }
-        list.sort_by_key(|route| route.priority);
-        Ok(list)
+        Ok(best.map(|(_, device)| device))
     }
 
     /// All IPv4 addresses with global scope, with the index of their interface.
@@ -265,21 +254,6 @@ pub(crate) struct Pair<'a> {
     pub(crate) pod: BorrowedFd<'a>,
     pub(crate) bridge: u32,
     pub(crate) mtu: u32,
-}
-
-/// An IPv4 route, as much of it as this room needs.
-#[derive(Clone, Debug)]
-pub(crate) struct Route {
-    pub(crate) to: Ipv4Net,
-    pub(crate) device: Option<u32>,
-    pub(crate) source: Option<Ipv4Addr>,
-    priority: u32,
-}
-
-impl Route {
-    pub(crate) fn is_default(&self) -> bool {
-        self.to.prefix_len() == 0
-    }
 }
 
 /// The host's end of a pod's pair. Stable over restarts and upgrades, because DEL finds the pair by it.
@@ -316,23 +290,20 @@ fn name_of(message: &LinkMessage) -> Option<String> {
     })
 }
 
-fn route(message: &RouteMessage) -> Option<Route> {
-    use rtnetlink::packet_route::route::RouteType;
-    if message.header.table == TABLE_LOCAL || message.header.kind != RouteType::Unicast {
+/// Metric and interface of a unicast default route.
+fn default_route(message: &RouteMessage) -> Option<(u32, u32)> {
+    if message.header.destination_prefix_length != 0 || message.header.kind != RouteType::Unicast {
         return None;
     }
-    let mut to = Ipv4Addr::UNSPECIFIED;
-    let (mut device, mut source, mut priority) = (None, None, 0);
+    let (mut metric, mut device) = (0, None);
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => to = *address,
-            RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = Some(*address),
             RouteAttribute::Oif(index) => device = Some(*index),
-            RouteAttribute::Priority(metric) => priority = *metric,
+            RouteAttribute::Priority(priority) => metric = *priority,
             _ => {}
         }
     }
-    Some(Route { to: Ipv4Net::new(to, message.header.destination_prefix_length).ok()?, device, source, priority })
+    Some((metric, device?))
 }
 
 fn is(error: &rtnetlink::Error, errno: Errno) -> bool {

@@ -11,11 +11,11 @@ mod render;
 mod ruleset;
 mod service;
 
-use crate::listeners::Listeners;
 use crate::{Config, firewall, ipam, link, nft};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use mini_client::{Caches, CancellationToken, Change, Subscription};
+use mini_sys::listeners::Listeners;
 use mini_telemetry::Component;
 use ruleset::{Fragment, Ruleset};
 use std::collections::{BTreeMap, BTreeSet};

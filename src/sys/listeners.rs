@@ -1,7 +1,13 @@
 //! Who listens on a port: the kernel's socket tables, and the process that holds the socket.
 
 use crate::process;
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
+
+/// The kernel's tables, and the state of a listener in them: LISTEN for TCP, CLOSE ("unconnected") for UDP.
+const TABLES: [(&str, &str, &str); 4] =
+    [("tcp", "tcp", "0A"), ("tcp", "tcp6", "0A"), ("udp", "udp", "07"), ("udp", "udp6", "07")];
 
 /// A listening socket's holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,26 +25,52 @@ impl fmt::Display for Listener {
     }
 }
 
+/// All listening sockets, as of one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Listeners {
+    /// Protocol and port → inode.
+    sockets: BTreeMap<(&'static str, u16), u64>,
+}
+
+impl Listeners {
+    /// The sockets of the calling thread's network namespace.
+    #[must_use]
+    pub fn read() -> Self {
+        let mut sockets = BTreeMap::new();
+        for (protocol, table, state) in TABLES {
+            let text = std::fs::read_to_string(Path::new("/proc/thread-self/net").join(table)).unwrap_or_default();
+            sockets.extend(
+                text.lines()
+                    .skip(1)
+                    .filter_map(|line| listening(line, state))
+                    .map(|(port, inode)| ((protocol, port), inode)),
+            );
+        }
+        Self { sockets }
+    }
+
+    /// Who listens on this port, on any address. `protocol` is `tcp` or `udp`, in any case.
+    #[must_use]
+    pub fn on(&self, protocol: &str, port: u16) -> Option<Listener> {
+        let protocol = ["tcp", "udp"].into_iter().find(|known| known.eq_ignore_ascii_case(protocol))?;
+        let pid = holder(*self.sockets.get(&(protocol, port))?);
+        Some(Listener { pid, name: pid.map(process::name) })
+    }
+}
+
 /// Who listens on this TCP port, on any address.
 #[must_use]
 pub fn on_tcp_port(port: u16) -> Option<Listener> {
-    let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
-        let text = std::fs::read_to_string(table).ok()?;
-        text.lines().skip(1).find_map(|line| listening_inode(line, port))
-    })?;
-    let pid = holder(inode);
-    Some(Listener { pid, name: pid.map(process::name) })
+    Listeners::read().on("tcp", port)
 }
 
-const LISTEN: &str = "0A";
-
-fn listening_inode(line: &str, port: u16) -> Option<u64> {
+fn listening(line: &str, state: &str) -> Option<(u16, u64)> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let (_, local) = fields.get(1)?.rsplit_once(':')?;
-    if *fields.get(3)? != LISTEN || u16::from_str_radix(local, 16).ok()? != port {
+    if *fields.get(3)? != state {
         return None;
     }
-    fields.get(9)?.parse().ok()
+    Some((u16::from_str_radix(local, 16).ok()?, fields.get(9)?.parse().ok()?))
 }
 
 fn holder(inode: u64) -> Option<i32> {
@@ -64,5 +96,12 @@ mod tests {
         assert!(listener.to_string().contains("(process "));
         drop(socket);
         assert_eq!(on_tcp_port(port), None);
+    }
+
+    #[test]
+    fn a_connection_is_no_listener() {
+        let line = |state: &str| format!(" 0: 00000000:1F91 00000000:0000 {state} 0:0 0:0 0 0 0 78 1");
+        assert_eq!(listening(&line("0A"), "0A"), Some((8081, 78)));
+        assert_eq!(listening(&line("01"), "0A"), None);
     }
 }

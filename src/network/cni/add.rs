@@ -7,8 +7,8 @@
 use super::protocol::{Call, Code, Failure, Interface, result};
 use crate::ipam::{Lease, Pool};
 use crate::link::{Links, Pair, veth_name};
-use crate::listeners::Listeners;
 use crate::{address, nft, ports};
+use mini_sys::listeners::Listeners;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 use std::fs::File;

@@ -2,7 +2,7 @@
 //!
 //! `main` runs every test in a child process inside its machine, and takes all namespaces away whatever happened.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "machine/pods.rs"]
 mod pods;
