@@ -36,7 +36,8 @@ impl Dialect {
 /// The served version of Kubernetes, which the documents carry.
 pub const VERSION: &str = "v1.37.0";
 
-/// The media types of the document that [`v2_protobuf`] makes, as clients ask for it.
+/// The media types under which clients ask for the document that [`v2_protobuf`] makes. It is answered as the first:
+/// the second, which client-go still asks for, is not a well-formed media type, and client-go refuses it.
 pub const V2_PROTOBUF: [&str; 2] = [
     "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
     "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",

@@ -7,6 +7,7 @@ use flate2::read::DeflateDecoder;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
+use std::io::Read;
 
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
@@ -25,8 +26,10 @@ type Descriptions = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Unpacked for one document and dropped with it.
 fn descriptions() -> Descriptions {
+    let mut text = Vec::new();
     // The bytes are our own: were they damaged, documents without descriptions are what is left to serve.
-    serde_json::from_reader(DeflateDecoder::new(DESCRIPTIONS)).unwrap_or_default()
+    let read = DeflateDecoder::new(DESCRIPTIONS).read_to_end(&mut text);
+    read.ok().and_then(|_| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 pub(crate) fn hash_facts(hasher: &mut impl Hasher) {
