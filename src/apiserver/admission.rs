@@ -10,10 +10,10 @@ mod priority;
 mod service_account;
 
 use crate::authz::escalation;
-use crate::pending::Resource;
 use crate::{ApiServer, UserInfo};
 use futures::future::BoxFuture;
 use mini_api::{Status, Value};
+use mini_resources::Resource;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {

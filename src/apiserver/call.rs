@@ -1,9 +1,9 @@
 //! One authorized request on its way through a verb.
 
-use crate::pending::Resource;
 use crate::{ApiServer, RequestInfo, UserInfo};
 use http::HeaderMap;
 use mini_api::Status;
+use mini_resources::Resource;
 use std::sync::Arc;
 
 /// What every verb is given.

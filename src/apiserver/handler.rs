@@ -5,8 +5,9 @@ use crate::authz::{Attributes, Decision};
 use crate::body::{self, Body};
 use crate::call::Query;
 use crate::listener::Peer;
-use crate::{ApiServer, Call, RequestInfo, UserInfo, stream, verbs};
-use http::{Request, Response};
+use crate::metrics::{self, Labels};
+use crate::{ApiServer, Call, RequestInfo, UserInfo, discovery, health, openapi, stream, tokens, verbs};
+use http::{Method, Request, Response, StatusCode};
 use mini_api::{Reason, Status};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +15,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How long a request that is not long-running may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
+
+const READING: usize = 400;
+const MUTATING: usize = 200;
 
 /// Requests in flight: upstream's `--max-requests-inflight` and `--max-mutating-requests-inflight`.
 pub(crate) struct Limits {
@@ -23,11 +27,16 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { reading: Semaphore::new(400), mutating: Semaphore::new(200) }
+        Self { reading: Semaphore::new(READING), mutating: Semaphore::new(MUTATING) }
     }
 }
 
 impl Limits {
+    /// Requests in flight: reading, mutating.
+    pub(crate) fn in_flight(&self) -> (usize, usize) {
+        (READING - self.reading.available_permits(), MUTATING - self.mutating.available_permits())
+    }
+
     fn enter(&self, info: &RequestInfo) -> Result<Option<SemaphorePermit<'_>>, Status> {
         if info.long_running() {
             return Ok(None);
@@ -43,7 +52,7 @@ impl Limits {
 }
 
 /// A request from the wire: authenticates it and passes it on.
-pub async fn serve(server: Arc<ApiServer>, peer: &Peer, request: Request<Body>) -> Response<Body> {
+pub async fn serve(server: Arc<ApiServer>, peer: Peer, request: Request<Body>) -> Response<Body> {
     match server.authn.authenticate(request.headers(), peer.certificates.as_deref()).await {
         Ok(user) => {
             let user = user.unwrap_or_else(UserInfo::anonymous);
@@ -62,13 +71,28 @@ pub async fn serve_as(server: Arc<ApiServer>, user: Arc<UserInfo>, request: Requ
     let started = Instant::now();
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
-    let line = tracing::enabled!(tracing::Level::DEBUG).then(|| (info.verb.clone(), request.uri().to_string()));
-    let name = user.clone();
-    let response = filtered(&server, user, info, query, request).await.unwrap_or_else(|s| body::failure(&s));
-    if let Some((verb, uri)) = line {
-        let code = response.status().as_u16();
-        tracing::debug!(verb, uri, user = name.name, code, took = ?started.elapsed(), "request");
+    let line = tracing::enabled!(tracing::Level::DEBUG).then(|| (user.clone(), request.uri().to_string()));
+    let mut labels = Labels {
+        verb: info.verb.to_uppercase(),
+        group: info.group.clone(),
+        version: info.version.clone(),
+        resource: String::new(),
+        subresource: String::new(),
+        code: 0,
+    };
+    // Only names that exist become labels: others' are endless.
+    if server.registry.get(&info.group, &info.version, &info.resource).is_some() {
+        labels.resource.clone_from(&info.resource);
+        labels.subresource.clone_from(&info.subresource);
+    } else {
+        (labels.group, labels.version) = (String::new(), String::new());
     }
+    let response = filtered(&server, user, info, query, request).await.unwrap_or_else(|s| body::failure(&s));
+    labels.code = response.status().as_u16();
+    if let Some((user, uri)) = line {
+        tracing::debug!(verb = labels.verb, uri, user = user.name, code = labels.code, took = ?started.elapsed(), "request");
+    }
+    server.metrics.count(labels, started.elapsed());
     response
 }
 
@@ -83,7 +107,7 @@ async fn filtered(
     authorize(server, &user, &info)?;
     let _permit = server.limits.enter(&info)?;
     if !info.resource_request {
-        return Err(no_such_path());
+        return other_path(server, &info, &query, &request);
     }
     let resource = server.registry.get(&info.group, &info.version, &info.resource).ok_or_else(no_such_path)?;
     let long_running = info.long_running();
@@ -99,6 +123,48 @@ async fn filtered(
         let message = "request did not complete within the allotted timeout";
         Err(Status::new(Reason::Timeout, format!("Timeout: {message}")))
     })
+}
+
+/// What is no API object: discovery, documents, health.
+fn other_path(
+    server: &ApiServer,
+    info: &RequestInfo,
+    query: &Query,
+    request: &Request<Body>,
+) -> Result<Response<Body>, Status> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Err(verbs::method_not_allowed());
+    }
+    let (path, headers) = (info.path.as_str(), request.headers());
+    match path {
+        "/" => return Ok(paths(server)),
+        "/version" | "/version/" => return Ok(health::version()),
+        "/metrics" => return Ok(metrics::serve(server)),
+        _ => {}
+    }
+    if let Some(response) = health::serve(server, path, query).or_else(|| tokens::discovery(server, path)) {
+        return Ok(response);
+    }
+    discovery::serve(server, path, headers)
+        .or_else(|| openapi::serve(server, path, headers))
+        .unwrap_or_else(|| Err(no_such_path()))
+}
+
+/// `/`: the paths there are.
+fn paths(server: &ApiServer) -> Response<Body> {
+    let mut paths = vec!["/api".to_owned(), "/apis".to_owned()];
+    for group in server.registry.groups() {
+        if group.name.is_empty() {
+            paths.extend(group.versions.iter().map(|v| format!("/api/{v}")));
+        } else {
+            paths.push(format!("/apis/{}", group.name));
+            paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{v}", group.name)));
+        }
+    }
+    let others = ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
+    paths.extend(others.map(str::to_owned));
+    paths.sort();
+    body::json(StatusCode::OK, &serde_json::json!({ "paths": paths }))
 }
 
 fn authorize(server: &ApiServer, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {

@@ -5,18 +5,29 @@
 //! bytes the store holds, unless the client asked for another form.
 
 pub mod admission;
+mod allocate;
 pub mod authn;
 pub mod authz;
 pub mod body;
+mod bootstrap;
 pub mod call;
 pub mod config;
+mod decode;
+mod discovery;
+mod expire;
 pub mod handler;
+pub mod health;
 pub mod listener;
 pub mod local;
-pub mod pending;
+mod metrics;
+mod negotiate;
+mod object;
+mod openapi;
+mod options;
 pub mod request_info;
 pub mod reviews;
 pub mod stream;
+mod table;
 pub mod tokens;
 pub mod user;
 mod verbs;
@@ -29,9 +40,10 @@ pub use local::LocalService;
 pub use request_info::RequestInfo;
 pub use user::UserInfo;
 
-use crate::pending::Registry;
+use mini_resources::Registry;
 use mini_store::Store;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use tokio_util::sync::CancellationToken;
 
 /// Why the server cannot start or run.
@@ -57,6 +69,10 @@ pub struct ApiServer {
     pub authn: authn::Authenticator,
     pub authz: authz::Authorizer,
     pub(crate) limits: handler::Limits,
+    pub(crate) metrics: metrics::Metrics,
+    pub(crate) documents: openapi::Documents,
+    /// True once the system's own objects exist.
+    pub(crate) booted: AtomicBool,
     /// Cancelled when the server drains: watches end then.
     pub(crate) draining: CancellationToken,
 }
@@ -77,6 +93,9 @@ impl ApiServer {
             authn,
             authz,
             limits: handler::Limits::default(),
+            metrics: metrics::Metrics::default(),
+            documents: openapi::Documents::default(),
+            booted: AtomicBool::new(false),
             draining: CancellationToken::new(),
         }))
     }
@@ -86,8 +105,7 @@ impl ApiServer {
     /// # Errors
     /// The address cannot be bound, or the serving certificate is damaged.
     pub async fn serve(self: Arc<Self>, cancel: CancellationToken) -> Result<(), Error> {
-        Listener::bind(&self.config).await?.run(self, cancel).await;
-        Ok(())
+        Listener::bind(&self.config).await?.run(self, cancel).await
     }
 
     /// A way in for a component of this process, as `user`: a tower service of which `kube::Client::new` makes a client.

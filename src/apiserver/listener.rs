@@ -4,7 +4,7 @@
 //! so that a wrong one is told 401 and not cut off.
 
 use crate::body::Body;
-use crate::{ApiServer, Config, Error, TlsFiles, handler};
+use crate::{ApiServer, Config, Error, TlsFiles, bootstrap, expire, handler};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::service::service_fn;
@@ -65,8 +65,15 @@ impl Listener {
         self.address
     }
 
-    /// Serves until `cancel`, then lets requests finish for a few seconds.
-    pub async fn run(self, server: Arc<ApiServer>, cancel: CancellationToken) {
+    /// Makes the system objects, serves until `cancel`, then lets requests finish for a few seconds.
+    ///
+    /// # Errors
+    /// The system objects cannot be made.
+    pub async fn run(self, server: Arc<ApiServer>, cancel: CancellationToken) -> Result<(), Error> {
+        bootstrap::run(&server, self.address).await?;
+        let chores = TaskTracker::new();
+        chores.spawn(bootstrap::keep(server.clone(), self.address, server.draining.clone()));
+        chores.spawn(expire::run(server.clone(), server.draining.clone()));
         let connections = TaskTracker::new();
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
@@ -105,6 +112,9 @@ impl Listener {
         if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
             tracing::warn!("requests were still under way when the drain ended");
         }
+        chores.close();
+        chores.wait().await;
+        Ok(())
     }
 }
 
@@ -124,7 +134,7 @@ async fn connection(
         let (server, peer) = (server.clone(), peer.clone());
         async move {
             let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-            Ok::<Response<Body>, Infallible>(handler::serve(server, &peer, request).await)
+            Ok::<Response<Body>, Infallible>(handler::serve(server, peer, request).await)
         }
     });
     let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));

@@ -1,10 +1,77 @@
-//! The verbs, one file each.
+//! The verbs, one file each. A verb decodes, admits, hooks, validates, and writes or reads the store.
 
-use crate::{Body, Call};
-use http::{Request, Response};
+pub(crate) mod binding;
+pub(crate) mod create;
+pub(crate) mod delete;
+mod deletecollection;
+mod eviction;
+mod get;
+mod list;
+mod patch;
+mod review;
+mod scale;
+pub(crate) mod update;
+mod watch;
+
+use crate::body::Body;
+use crate::decode::Warnings;
+use crate::{Call, negotiate};
+use http::{HeaderValue, Request, Response, header};
 use mini_api::{Reason, Status};
 
 /// Carries out what was asked.
-pub(crate) async fn dispatch(_call: Call, _request: Request<Body>) -> Result<Response<Body>, Status> {
-    Err(Status::new(Reason::MethodNotAllowed, "the server does not allow this method on the requested resource"))
+pub(crate) async fn dispatch(call: Call, request: Request<Body>) -> Result<Response<Body>, Status> {
+    let verb = call.info.verb.clone();
+    let subresource = call.info.subresource.clone();
+    if subresource.is_empty() {
+        if !call.resource.has_verb(&verb) {
+            return Err(method_not_allowed());
+        }
+    } else {
+        let known = call.resource.subresource(&subresource).ok_or_else(crate::handler::no_such_path)?;
+        if !known.verbs.contains(&verb.as_str()) {
+            return Err(method_not_allowed());
+        }
+    }
+    if call.resource.namespaced && call.info.namespace.is_empty() && !matches!(verb.as_str(), "list" | "watch") {
+        return Err(method_not_allowed());
+    }
+    let body = match verb.as_str() {
+        "get" | "list" | "watch" => bytes::Bytes::new(),
+        _ => negotiate::read_body(request.into_body()).await?,
+    };
+    match (verb.as_str(), subresource.as_str()) {
+        ("get", "scale") => scale::get(&call),
+        ("update", "scale") => scale::update(&call, body).await,
+        ("patch", "scale") => scale::patch(&call, body).await,
+        ("get", _) => get::run(&call),
+        ("list", "") => list::run(&call).await,
+        ("watch", "") => watch::run(&call).await,
+        ("create", "") if call.resource.kind == "Binding" => binding::run(&call, body).await,
+        ("create", "binding") => binding::run(&call, body).await,
+        ("create", "eviction") => eviction::run(&call, body).await,
+        ("create", "token") => review::token(&call, body).await,
+        ("create", "") if !call.resource.stored() => review::run(&call, body).await,
+        ("create", "") => create::run(&call, body).await,
+        ("update", _) => update::run(&call, body).await,
+        ("patch", _) => patch::run(&call, body).await,
+        ("delete", "") => delete::run(&call, body).await,
+        ("deletecollection", "") => deletecollection::run(&call, body).await,
+        _ => Err(method_not_allowed()),
+    }
+}
+
+/// 405 in upstream's words.
+pub(crate) fn method_not_allowed() -> Status {
+    Status::new(Reason::MethodNotAllowed, "the server does not allow this method on the requested resource")
+}
+
+/// Adds `Warning` headers as RFC 7234 writes them.
+pub(crate) fn warn(response: &mut Response<Body>, warnings: &Warnings) {
+    for warning in warnings {
+        let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
 }

@@ -1,0 +1,114 @@
+//! What every cluster has: the system's namespaces, and the Service `kubernetes` that leads to this server.
+
+use crate::call::Query;
+use crate::verbs::{create, update};
+use crate::{ApiServer, Call, Error, RequestInfo, UserInfo};
+use http::HeaderMap;
+use mini_api::{Meta, Status, Value};
+use serde_json::json;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// How often somebody's change of the system objects is undone.
+const KEEP: Duration = Duration::from_secs(30);
+
+/// Makes what is missing and corrects what differs.
+///
+/// # Errors
+/// The store fails, or an object is refused.
+pub(crate) async fn run(server: &Arc<ApiServer>, address: SocketAddr) -> Result<(), Error> {
+    ensure_all(server, address).await.map_err(Error::Bootstrap)?;
+    server.booted.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Keeps the objects as they are until `cancel`.
+pub(crate) async fn keep(server: Arc<ApiServer>, address: SocketAddr, cancel: CancellationToken) {
+    while cancel.run_until_cancelled(tokio::time::sleep(KEEP)).await.is_some() {
+        if let Err(error) = ensure_all(&server, address).await {
+            tracing::warn!(%error, "cannot keep the system objects");
+        }
+    }
+}
+
+async fn ensure_all(server: &Arc<ApiServer>, address: SocketAddr) -> Result<(), Status> {
+    for name in NAMESPACES {
+        ensure(server, "", "namespaces", "", name, &json!({"metadata": {"name": name}})).await?;
+    }
+    let advertise = SocketAddr::new(server.config.advertise, address.port());
+    let first = std::net::Ipv4Addr::from(u32::from(server.config.service_cidr.network()).saturating_add(1)).to_string();
+    let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+    let service = json!({
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+        "spec": {"type": "ClusterIP", "clusterIP": first, "clusterIPs": [first], "sessionAffinity": "None",
+                 "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",
+                 "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": advertise.port()}]}});
+    ensure(server, "", "services", "default", "kubernetes", &service).await?;
+    let port = json!({"name": "https", "port": advertise.port(), "protocol": "TCP"});
+    let endpoints = json!({
+        "metadata": {"name": "kubernetes", "namespace": "default",
+                     "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{"addresses": [{"ip": advertise.ip().to_string()}], "ports": [port]}]});
+    ensure(server, "", "endpoints", "default", "kubernetes", &endpoints).await?;
+    let slice = json!({
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": "IPv4", "ports": [port],
+        "endpoints": [{"addresses": [advertise.ip().to_string()], "conditions": {"ready": true}}]});
+    ensure(server, "discovery.k8s.io", "endpointslices", "default", "kubernetes", &slice).await
+}
+
+/// A call of the server's own.
+pub(crate) fn internal_call(
+    server: &Arc<ApiServer>,
+    group: &str,
+    plural: &str,
+    namespace: &str,
+    name: &str,
+) -> Result<Call, Status> {
+    let resource =
+        server.registry.get(group, "v1", plural).ok_or_else(|| Status::internal(format!("no row {plural}")))?;
+    let info = RequestInfo {
+        resource_request: true,
+        group: group.to_owned(),
+        version: "v1".to_owned(),
+        namespace: namespace.to_owned(),
+        resource: plural.to_owned(),
+        name: name.to_owned(),
+        ..RequestInfo::default()
+    };
+    let user = Arc::new(UserInfo::new("system:apiserver", &["system:masters"]));
+    Ok(Call { server: server.clone(), user, info, resource, query: Query::default(), headers: HeaderMap::new() })
+}
+
+/// Makes the object, or merges `wanted` into the one that is there.
+pub(crate) async fn ensure(
+    server: &Arc<ApiServer>,
+    group: &str,
+    plural: &str,
+    namespace: &str,
+    name: &str,
+    wanted: &Value,
+) -> Result<(), Status> {
+    let call = internal_call(server, group, plural, namespace, name)?;
+    let mut wanted = wanted.clone();
+    wanted["apiVersion"] = call.resource.api_version().into();
+    wanted["kind"] = call.resource.kind.clone().into();
+    if server.store.snapshot().get(&call.key(name)).is_none() {
+        return match create::object(&call, wanted, false).await {
+            Err(status) if status.code == 409 => Ok(()),
+            other => other.map(drop),
+        };
+    }
+    let change = |old: &Value| {
+        let mut new = old.clone();
+        if !old.is_deleting() {
+            mini_api::patch::merge::apply(&mut new, wanted.clone());
+        }
+        Ok((new, Vec::new()))
+    };
+    update::change_object(&call, "", false, change).await.map(drop)
+}

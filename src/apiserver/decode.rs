@@ -1,0 +1,101 @@
+//! From the body of a create or an update to an object of the resource, and what was odd about it.
+
+use crate::Call;
+use crate::negotiate::{self, Media};
+use crate::options::FieldValidation;
+use bytes::Bytes;
+use mini_api::{Meta, Status, Value, meta::object_mut};
+use mini_resources::Resource;
+
+/// Warnings for the client, sent in `Warning` headers.
+pub(crate) type Warnings = Vec<String>;
+
+/// Parses and normalizes an object of `resource`.
+///
+/// # Errors
+/// 400 or 415 if it is none.
+pub(crate) fn object(
+    call: &Call,
+    resource: &Resource,
+    body: &Bytes,
+    fields: FieldValidation,
+) -> Result<(Value, Warnings), Status> {
+    let media = negotiate::media(&call.headers)?;
+    let wrong = |why: String| cannot_be_handled(resource, &why);
+    let mut value = negotiate::parse(media, body).map_err(|status| {
+        let start = format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; ",
+            resource.kind
+        );
+        Status::bad_request(format!("{start}{}", status.message))
+    })?;
+    if !value.is_object() {
+        return Err(wrong("json: cannot unmarshal into Go value of an object".to_owned()));
+    }
+    let expected = resource.api_version();
+    let (api_version, kind) = (value.text(&["apiVersion"]).to_owned(), value.text(&["kind"]).to_owned());
+    if !api_version.is_empty() && api_version != expected {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version ({expected})"
+        )));
+    }
+    if !kind.is_empty() && kind != resource.kind {
+        return Err(Status::bad_request(format!(
+            "{kind} in version \"{}\" cannot be handled as a {}: converting ({}.{kind}) to ({}.{}): unknown conversion",
+            resource.version, resource.kind, resource.version, resource.version, resource.kind
+        )));
+    }
+    let duplicates = match (fields, media) {
+        (FieldValidation::Ignore, _) | (_, Media::Yaml) => Vec::new(),
+        (_, Media::Json) => mini_resources::duplicate_fields(body),
+    };
+    let warnings = settle(resource, &mut value, duplicates, fields)?;
+    Ok((value, warnings))
+}
+
+/// Names the kind, normalizes, and does with odd fields what was asked.
+pub(crate) fn settle(
+    resource: &Resource,
+    value: &mut Value,
+    mut odd: Vec<String>,
+    fields: FieldValidation,
+) -> Result<Warnings, Status> {
+    let object = object_mut(value);
+    object.insert("apiVersion".to_owned(), resource.api_version().into());
+    object.insert("kind".to_owned(), resource.kind.clone().into());
+    value.meta_mut().remove("managedFields");
+    let unknown = resource.normalize(value)?;
+    odd.splice(0..0, unknown);
+    match fields {
+        FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Strict if !odd.is_empty() => {
+            Err(cannot_be_handled(resource, &format!("strict decoding error: {}", odd.join(", "))))
+        }
+        FieldValidation::Strict | FieldValidation::Warn => Ok(odd),
+    }
+}
+
+fn cannot_be_handled(resource: &Resource, why: &str) -> Status {
+    let Resource { kind, version, .. } = resource;
+    Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
+}
+
+/// Checks the namespace of an object against the path's, and fills or clears it.
+pub(crate) fn settle_namespace(call: &Call, namespaced: bool, object: &mut Value) -> Result<(), Status> {
+    let requested = &call.info.namespace;
+    let meta = object.meta_mut();
+    if !namespaced {
+        meta.remove("namespace");
+        return Ok(());
+    }
+    match meta.get("namespace").and_then(Value::as_str).unwrap_or_default() {
+        "" => {
+            meta.insert("namespace".to_owned(), requested.clone().into());
+            Ok(())
+        }
+        given if given == requested => Ok(()),
+        _ => Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
+    }
+}

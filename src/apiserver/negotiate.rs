@@ -1,0 +1,262 @@
+//! What the client sends and wants: media types, the forms `Table` and `PartialObjectMetadata`, gzip, the size of a body.
+
+use crate::body::{self, Body};
+use crate::call::Query;
+use bytes::{Bytes, BytesMut};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use mini_api::{Reason, Status, Value};
+use std::io::Write;
+
+/// The largest body of a request: upstream's 3 MiB.
+const MAX_BODY: usize = 3 * 1024 * 1024;
+/// Responses smaller than this are not worth compressing.
+const MIN_GZIP: usize = 128 * 1024;
+
+/// The form of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Object,
+    Table,
+    /// `PartialObjectMetadata`, or its list.
+    Metadata,
+}
+
+/// What a row of a Table carries: `includeObject`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Include {
+    None,
+    Metadata,
+    Object,
+}
+
+/// How to answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    pub(crate) shape: Shape,
+    pub(crate) include: Include,
+    pub(crate) yaml: bool,
+    gzip: bool,
+    pretty: bool,
+}
+
+impl Output {
+    /// Reads `Accept`, `Accept-Encoding` and the query.
+    ///
+    /// # Errors
+    /// 406 if nothing that is accepted can be made.
+    pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Self, Status> {
+        let include = match query.text("includeObject") {
+            "None" => Include::None,
+            "Object" => Include::Object,
+            _ => Include::Metadata,
+        };
+        let gzip = headers
+            .get(header::ACCEPT_ENCODING)
+            .and_then(|v| v.to_str().ok())
+            .is_some_and(|v| v.split(',').any(|e| e.trim().split(';').next() == Some("gzip")));
+        let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let mut output = Self { shape: Shape::Object, include, yaml: false, gzip, pretty: query.flag("pretty") };
+        if accept.trim().is_empty() {
+            return Ok(output);
+        }
+        for clause in clauses(accept) {
+            output.yaml = match clause.media {
+                "application/json" | "*/*" | "application/*" => false,
+                "application/yaml" | "application/x-yaml" | "text/yaml" => true,
+                _ => continue,
+            };
+            output.shape = match (clause.parameter("as"), clause.parameter("g"), clause.parameter("v")) {
+                (None, _, _) => Shape::Object,
+                (Some("Table"), Some("meta.k8s.io"), Some("v1")) => Shape::Table,
+                (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), Some("meta.k8s.io"), Some("v1")) => {
+                    Shape::Metadata
+                }
+                _ => continue,
+            };
+            return Ok(output);
+        }
+        Err(not_acceptable())
+    }
+
+    /// Answers with bytes that are JSON.
+    pub(crate) fn respond(&self, code: StatusCode, json: Bytes) -> Result<Response<Body>, Status> {
+        let (content_type, bytes) = if self.yaml {
+            let value: Value = serde_json::from_slice(&json).map_err(Status::internal)?;
+            ("application/yaml", Bytes::from(serde_saphyr::to_string(&value).map_err(Status::internal)?))
+        } else if self.pretty {
+            let value: Value = serde_json::from_slice(&json).map_err(Status::internal)?;
+            let mut text = serde_json::to_vec_pretty(&value).map_err(Status::internal)?;
+            text.push(b'\n');
+            ("application/json", Bytes::from(text))
+        } else {
+            ("application/json", json)
+        };
+        if self.gzip && bytes.len() >= MIN_GZIP {
+            let mut response = body::response(code, content_type, gzip(&bytes)?);
+            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            return Ok(response);
+        }
+        Ok(body::response(code, content_type, bytes))
+    }
+
+    /// True if bytes go out as they are.
+    pub(crate) fn plain(&self, length: usize) -> bool {
+        !self.yaml && !self.pretty && !(self.gzip && length >= MIN_GZIP)
+    }
+}
+
+/// 406 in upstream's words.
+pub(crate) fn not_acceptable() -> Status {
+    Status::new(
+        Reason::NotAcceptable,
+        "only the following media types are accepted: application/json, application/yaml",
+    )
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Result<Bytes, Status> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::new(4));
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).map(Bytes::from).map_err(Status::internal)
+}
+
+/// One clause of an `Accept` header.
+pub(crate) struct Clause<'a> {
+    pub(crate) media: &'a str,
+    parameters: Vec<(&'a str, &'a str)>,
+}
+
+impl Clause<'_> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(n, _)| *n == name).map(|(_, v)| *v)
+    }
+}
+
+/// The clauses of an `Accept` header, the most wanted first.
+pub(crate) fn clauses(accept: &str) -> Vec<Clause<'_>> {
+    let mut clauses: Vec<Clause<'_>> = accept
+        .split(',')
+        .map(|clause| {
+            let mut parts = clause.split(';').map(str::trim);
+            let media = parts.next().unwrap_or_default();
+            let parameters = parts.filter_map(|p| p.split_once('=')).map(|(n, v)| (n.trim(), v.trim())).collect();
+            Clause { media, parameters }
+        })
+        .filter(|clause| !clause.media.is_empty())
+        .collect();
+    let weight = |c: &Clause<'_>| c.parameter("q").and_then(|q| q.parse::<f32>().ok()).unwrap_or(1.0);
+    clauses.sort_by(|a, b| weight(b).total_cmp(&weight(a)));
+    clauses
+}
+
+/// Reads a whole body.
+///
+/// # Errors
+/// 413 if it is over 3 MiB, 400 if it breaks off.
+pub(crate) async fn read_body(mut body: Body) -> Result<Bytes, Status> {
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| Status::bad_request(format!("the body could not be read: {e}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if all.len() + first.len() + data.len() > MAX_BODY {
+            let message = format!("Request entity too large: limit is {MAX_BODY}");
+            return Err(Status::new(Reason::RequestEntityTooLarge, message));
+        }
+        // Most bodies are one piece, which need not be copied.
+        if first.is_empty() && all.is_empty() {
+            first = data;
+        } else {
+            all.extend_from_slice(&std::mem::take(&mut first));
+            all.extend_from_slice(&data);
+        }
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+/// What a body is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Media {
+    Json,
+    Yaml,
+}
+
+/// Reads `Content-Type`; none is JSON.
+///
+/// # Errors
+/// 415 for anything but JSON and YAML.
+pub(crate) fn media(headers: &HeaderMap) -> Result<Media, Status> {
+    match content_type(headers) {
+        "" | "application/json" => Ok(Media::Json),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Media::Yaml),
+        other => Err(unsupported(other, &["application/json", "application/yaml"])),
+    }
+}
+
+/// The media type of the body, without parameters.
+pub(crate) fn content_type(headers: &HeaderMap) -> &str {
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .map(|v| v.split(';').next().unwrap_or_default().trim())
+        .unwrap_or_default()
+}
+
+/// 415 in upstream's words.
+pub(crate) fn unsupported(sent: &str, accepted: &[&str]) -> Status {
+    let message = format!(
+        "the body of the request was in an unknown format - accepted media types include: {} (it was sent as {sent:?})",
+        accepted.join(", ")
+    );
+    Status::new(Reason::UnsupportedMediaType, message)
+}
+
+/// Parses a body.
+///
+/// # Errors
+/// 400 if it is broken.
+pub(crate) fn parse(media: Media, bytes: &[u8]) -> Result<Value, Status> {
+    match media {
+        Media::Json => serde_json::from_slice(bytes).map_err(|e| Status::bad_request(format!("json parse error: {e}"))),
+        Media::Yaml => yaml(bytes).map_err(|e| Status::bad_request(format!("yaml parse error: {e}"))),
+    }
+}
+
+/// YAML as users of Kubernetes write it, which is YAML 1.1.
+pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, String> {
+    let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(accept: &str) -> Result<Output, Status> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_str(accept).unwrap());
+        Output::negotiate(&headers, &Query::default())
+    }
+
+    #[test]
+    fn the_first_form_that_can_be_made_wins() {
+        let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        assert_eq!(output(kubectl).unwrap().shape, Shape::Table);
+        let old = "application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        assert_eq!(output(old).unwrap().shape, Shape::Object);
+        let client_go = "application/vnd.kubernetes.protobuf,application/json";
+        assert_eq!(output(client_go).unwrap().shape, Shape::Object);
+        assert!(output("application/yaml").unwrap().yaml);
+        assert!(!output("application/yaml;q=0.1, */*;q=0.9").unwrap().yaml);
+        let only_protobuf = output("application/vnd.kubernetes.protobuf").unwrap_err();
+        assert_eq!(only_protobuf.code, 406);
+        assert_eq!(output("application/json;as=Table;v=v1alpha1;g=meta.k8s.io").unwrap_err().code, 406);
+    }
+
+    #[test]
+    fn yaml_is_read_as_1_1() {
+        assert_eq!(yaml(b"mode: 0644\nname: \"0644\"\n").unwrap(), serde_json::json!({"mode": 420, "name": "0644"}));
+    }
+}

@@ -1,0 +1,140 @@
+//! Between stored bytes and parsed objects.
+//!
+//! An object is serialized once, before its revision is known: everything but `metadata.resourceVersion`, which is put in
+//! when the store has it. Rows that share the storage of another version are converted here, on the way in and out.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use mini_api::{Status, Value, meta::object_mut};
+use mini_resources::Resource;
+use mini_store::{Entry, Finish};
+use serde_json::Map;
+
+/// An object in its final form but for the revision.
+pub(crate) struct Template {
+    head: Vec<u8>,
+    tail: Vec<u8>,
+}
+
+impl Template {
+    /// Serializes `value`, kind and metadata first. Whatever revision it has is left out.
+    pub(crate) fn new(value: &Value) -> Self {
+        let mut head = Vec::with_capacity(1024);
+        let empty = Map::new();
+        let object = value.as_object().unwrap_or(&empty);
+        head.push(b'{');
+        for name in ["kind", "apiVersion"] {
+            if let Some(value) = object.get(name) {
+                field(&mut head, name, value);
+                head.push(b',');
+            }
+        }
+        head.extend_from_slice(b"\"metadata\":{");
+        for (name, value) in object.get("metadata").and_then(Value::as_object).into_iter().flatten() {
+            if name != "resourceVersion" {
+                field(&mut head, name, value);
+                head.push(b',');
+            }
+        }
+        head.extend_from_slice(b"\"resourceVersion\":\"");
+        let mut tail = Vec::with_capacity(1024);
+        tail.extend_from_slice(b"\"}");
+        for (name, value) in object {
+            if !matches!(name.as_str(), "kind" | "apiVersion" | "metadata") {
+                tail.push(b',');
+                field(&mut tail, name, value);
+            }
+        }
+        tail.push(b'}');
+        Self { head, tail }
+    }
+
+    /// The final bytes.
+    pub(crate) fn at(&self, revision: &str) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.head.len() + revision.len() + self.tail.len());
+        out.put_slice(&self.head);
+        out.put_slice(revision.as_bytes());
+        out.put_slice(&self.tail);
+        out.freeze()
+    }
+
+    /// What the store calls once it knows the revision.
+    pub(crate) fn finish(self) -> Finish {
+        Box::new(move |revision| self.at(&revision.to_string()))
+    }
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: &Value) {
+    // Writing JSON values into memory cannot fail.
+    let _ = serde_json::to_writer(&mut *out, name);
+    out.push(b':');
+    let _ = serde_json::to_writer(&mut *out, value);
+}
+
+/// The template of `value`, an object of `resource`, as it is stored.
+pub(crate) fn stored(resource: &Resource, value: &Value) -> Template {
+    match resource.hooks.to_stored {
+        None => Template::new(value),
+        Some(convert) => {
+            let mut value = value.clone();
+            convert(&mut value);
+            Template::new(&value)
+        }
+    }
+}
+
+/// The object of an entry, in the version of `resource`.
+pub(crate) fn read(resource: &Resource, entry: &Entry) -> Result<Value, Status> {
+    let mut value: Value = serde_json::from_slice(&entry.bytes)
+        .map_err(|e| Status::internal(format!("the stored object {} cannot be read: {e}", entry.key)))?;
+    convert(resource, &mut value);
+    Ok(value)
+}
+
+/// Brings a stored object into the version of `resource`.
+pub(crate) fn convert(resource: &Resource, value: &mut Value) {
+    if let Some(from_stored) = resource.hooks.from_stored {
+        from_stored(value);
+        let object = object_mut(value);
+        object.insert("apiVersion".to_owned(), resource.api_version().into());
+        object.insert("kind".to_owned(), resource.kind.clone().into());
+    }
+}
+
+/// The bytes of an entry as a client of `resource` gets them: the stored ones wherever the versions agree.
+pub(crate) fn bytes(resource: &Resource, entry: &Entry) -> Result<Bytes, Status> {
+    match resource.hooks.from_stored {
+        None => Ok(entry.bytes.clone()),
+        Some(_) => {
+            let value = read(resource, entry)?;
+            Ok(Template::new(&value).at(&entry.revision.to_string()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_revision_goes_in_last_whatever_the_object_holds() {
+        let value = json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"metadata": "{\"resourceVersion\":\"\"}"},
+                           "metadata": {"name": "a", "resourceVersion": "3", "uid": "u"}});
+        let template = Template::new(&value);
+        for revision in ["7", ""] {
+            let mut want = value.clone();
+            want["metadata"]["resourceVersion"] = revision.into();
+            assert_eq!(serde_json::from_slice::<Value>(&template.at(revision)).unwrap(), want);
+        }
+        assert!(template.at("7").starts_with(br#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a","#));
+    }
+
+    #[test]
+    fn an_object_without_metadata_is_still_json() {
+        let bytes = Template::new(&json!({"a": 1})).at("9");
+        assert_eq!(
+            serde_json::from_slice::<Value>(&bytes).unwrap(),
+            json!({"a": 1, "metadata": {"resourceVersion": "9"}})
+        );
+    }
+}

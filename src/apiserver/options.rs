@@ -1,0 +1,302 @@
+//! Options of requests: dry run, field validation, deletion, selectors.
+
+use crate::Call;
+use crate::negotiate::{self, Media};
+use mini_api::selector::{FieldSelector, LabelSelector};
+use mini_api::{FieldError, FieldErrorType, FieldPath, Meta, Reason, Status, Value};
+use mini_resources::Resource;
+use std::sync::Arc;
+
+/// What to do about fields that are unknown or given twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FieldValidation {
+    Ignore,
+    #[default]
+    Warn,
+    Strict,
+}
+
+/// Options of create, update and patch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct WriteOptions {
+    pub(crate) dry_run: bool,
+    pub(crate) fields: FieldValidation,
+}
+
+impl WriteOptions {
+    /// Reads the query; `kind` is upstream's, for the message.
+    pub(crate) fn parse(call: &Call, kind: &str) -> Result<Self, Status> {
+        let dry_run = call.query.all("dryRun").filter(|v| !v.is_empty()).collect::<Vec<_>>();
+        let mut errors = Vec::new();
+        dry_run_errors(&dry_run, &mut errors);
+        let fields = match call.query.text("fieldValidation") {
+            "" | "Warn" => FieldValidation::Warn,
+            "Ignore" => FieldValidation::Ignore,
+            "Strict" => FieldValidation::Strict,
+            other => {
+                let known = ["Ignore", "Strict", "Warn"];
+                errors.push(FieldError::not_supported(&FieldPath::new("fieldValidation"), other, &known));
+                FieldValidation::Warn
+            }
+        };
+        if errors.is_empty() {
+            Ok(Self { dry_run: !dry_run.is_empty(), fields })
+        } else {
+            Err(Status::invalid("meta.k8s.io", kind, "", &errors))
+        }
+    }
+}
+
+fn dry_run_errors(values: &[&str], errors: &mut Vec<FieldError>) {
+    for other in values.iter().filter(|v| **v != "All") {
+        errors.push(FieldError::not_supported(&FieldPath::new("dryRun"), *other, &["All"]));
+    }
+}
+
+/// `propagationPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Propagation {
+    Orphan,
+    Background,
+    Foreground,
+}
+
+/// `meta/v1.DeleteOptions`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DeleteOptions {
+    pub(crate) dry_run: bool,
+    pub(crate) grace: Option<i64>,
+    pub(crate) propagation: Option<Propagation>,
+    pub(crate) orphan_dependents: Option<bool>,
+    pub(crate) uid: Option<String>,
+    pub(crate) resource_version: Option<String>,
+}
+
+impl DeleteOptions {
+    /// From the body, or where it is empty from the query.
+    pub(crate) fn parse(call: &Call, body: &[u8]) -> Result<Self, Status> {
+        if body.is_empty() {
+            return Self::from_query(call);
+        }
+        let media = negotiate::media(&call.headers).unwrap_or(Media::Json);
+        Self::from_value(&negotiate::parse(media, body)?)
+    }
+
+    fn from_query(call: &Call) -> Result<Self, Status> {
+        let mut value = serde_json::json!({});
+        if let Some(grace) = call.query.number("gracePeriodSeconds")? {
+            value["gracePeriodSeconds"] = grace.into();
+        }
+        if let Some(policy) = call.query.get("propagationPolicy") {
+            value["propagationPolicy"] = policy.into();
+        }
+        if call.query.get("orphanDependents").is_some() {
+            value["orphanDependents"] = call.query.flag("orphanDependents").into();
+        }
+        let dry_run = call.query.all("dryRun").filter(|v| !v.is_empty()).map(Value::from).collect::<Vec<_>>();
+        value["dryRun"] = dry_run.into();
+        Self::from_value(&value)
+    }
+
+    /// From the object `DeleteOptions`, whichever group it names: old clients send their own.
+    pub(crate) fn from_value(value: &Value) -> Result<Self, Status> {
+        if !value.is_object() {
+            return Err(Status::bad_request("the body is no DeleteOptions object"));
+        }
+        if !matches!(value.text(&["kind"]), "" | "DeleteOptions") {
+            let kind = value.text(&["kind"]);
+            return Err(Status::bad_request(format!("the body is a {kind}: expected DeleteOptions")));
+        }
+        let mut errors = Vec::new();
+        let dry_run: Vec<&str> =
+            value.get("dryRun").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        dry_run_errors(&dry_run, &mut errors);
+        let path = FieldPath::new("propagationPolicy");
+        let orphan_dependents = value.get("orphanDependents").and_then(Value::as_bool);
+        let propagation = match value.text(&["propagationPolicy"]) {
+            "" => None,
+            "Orphan" => Some(Propagation::Orphan),
+            "Background" => Some(Propagation::Background),
+            "Foreground" => Some(Propagation::Foreground),
+            other => {
+                errors.push(FieldError::not_supported(&path, other, &["Foreground", "Background", "Orphan", "nil"]));
+                None
+            }
+        };
+        if let (Some(_), Some(_)) = (orphan_dependents, propagation) {
+            let policy = value.text(&["propagationPolicy"]);
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            errors.push(FieldError::invalid(&path, policy, why));
+        }
+        let grace = value.get("gracePeriodSeconds").and_then(Value::as_i64);
+        if grace.is_some_and(|g| g < 0) {
+            let path = FieldPath::new("gracePeriodSeconds");
+            errors.push(FieldError::invalid(&path, grace.unwrap_or_default(), "must be greater than or equal to 0"));
+        }
+        if !errors.is_empty() {
+            return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &errors));
+        }
+        let precondition =
+            |name| value.get("preconditions").and_then(|p| p.get(name)).and_then(Value::as_str).map(str::to_owned);
+        Ok(Self {
+            dry_run: !dry_run.is_empty(),
+            grace,
+            propagation,
+            orphan_dependents,
+            uid: precondition("uid"),
+            resource_version: precondition("resourceVersion"),
+        })
+    }
+}
+
+/// Which objects a list, watch or deletecollection is about.
+pub(crate) struct Filter {
+    resource: Arc<Resource>,
+    labels: Option<LabelSelector>,
+    fields: Option<FieldSelector>,
+}
+
+impl Filter {
+    /// Reads `labelSelector` and `fieldSelector`.
+    ///
+    /// # Errors
+    /// 400 if one is malformed or names a field that cannot be selected by.
+    pub(crate) fn parse(call: &Call) -> Result<Self, Status> {
+        let labels = match call.query.text("labelSelector") {
+            "" => None,
+            text => Some(
+                LabelSelector::parse(text)
+                    .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?,
+            ),
+        };
+        let fields = match call.query.text("fieldSelector") {
+            "" => None,
+            text => Some(FieldSelector::parse(text).map_err(Status::bad_request)?),
+        };
+        for term in fields.iter().flat_map(|f| &f.terms) {
+            if call.resource.field(&Value::Null, &term.path).is_none() {
+                return Err(Status::bad_request(format!("field label not supported: {}", term.path)));
+            }
+        }
+        Ok(Self {
+            resource: call.resource.clone(),
+            labels: labels.filter(|l| !l.is_everything()),
+            fields: fields.filter(|f| !f.is_empty()),
+        })
+    }
+
+    /// True if nothing is left out.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.labels.is_none() && self.fields.is_none()
+    }
+
+    /// The one name that can match, if the fields pin it.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.fields.as_ref()?.exact("metadata.name")
+    }
+
+    pub(crate) fn matches(&self, object: &Value) -> bool {
+        self.labels.as_ref().is_none_or(|l| l.matches(object.labels()))
+            && self
+                .fields
+                .as_ref()
+                .is_none_or(|f| f.matches(|path| self.resource.field(object, path).unwrap_or_default()))
+    }
+}
+
+/// Options of list and watch that are about revisions.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListOptions {
+    pub(crate) limit: usize,
+    pub(crate) continue_token: Option<String>,
+    /// None: unset, the newest.
+    pub(crate) revision: Option<u64>,
+    pub(crate) exact: bool,
+    pub(crate) bookmarks: bool,
+    pub(crate) send_initial_events: bool,
+    pub(crate) timeout_seconds: Option<u64>,
+}
+
+impl ListOptions {
+    pub(crate) fn parse(call: &Call, watch: bool) -> Result<Self, Status> {
+        let query = &call.query;
+        let version = query.text("resourceVersion");
+        let continue_token = query.get("continue").filter(|t| !t.is_empty()).map(str::to_owned);
+        let path = FieldPath::new("resourceVersionMatch");
+        let mut errors = Vec::new();
+        let initial = query.get("sendInitialEvents");
+        let send_initial_events = query.flag("sendInitialEvents");
+        let rule = query.text("resourceVersionMatch");
+        if initial.is_some() {
+            let initial_path = FieldPath::new("sendInitialEvents");
+            if !watch {
+                errors.push(FieldError::forbidden(&initial_path, "sendInitialEvents is forbidden for list"));
+            } else if rule != "NotOlderThan" {
+                let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+                errors.push(FieldError::forbidden(&path, why));
+            }
+        }
+        if !rule.is_empty() {
+            if watch && initial.is_none() {
+                let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+                errors.push(FieldError::forbidden(&path, why));
+            }
+            if version.is_empty() && !watch {
+                let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+                errors.push(FieldError::forbidden(&path, why));
+            }
+            if continue_token.is_some() {
+                let why = "resourceVersionMatch is forbidden when continue is provided";
+                errors.push(FieldError::forbidden(&path, why));
+            }
+            if !matches!(rule, "Exact" | "NotOlderThan") {
+                errors.push(FieldError::not_supported(&path, rule, &["Exact", "NotOlderThan", ""]));
+            }
+            if rule == "Exact" && version == "0" {
+                let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+                errors.push(FieldError::forbidden(&path, why));
+            }
+        }
+        debug_assert!(errors.iter().all(|e| e.kind != FieldErrorType::Internal));
+        if !errors.is_empty() {
+            return Err(Status::invalid("meta.k8s.io", "ListOptions", "", &errors));
+        }
+        if continue_token.is_some() && !matches!(version, "" | "0") {
+            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        let limit = query.number("limit")?.unwrap_or(0);
+        Ok(Self {
+            limit: usize::try_from(limit).unwrap_or(0),
+            continue_token,
+            revision: parse_revision(version)?,
+            exact: rule == "Exact",
+            bookmarks: query.flag("allowWatchBookmarks"),
+            send_initial_events,
+            timeout_seconds: query.number("timeoutSeconds")?.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0),
+        })
+    }
+}
+
+/// A resourceVersion of a request; empty is None.
+pub(crate) fn parse_revision(text: &str) -> Result<Option<u64>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        let message = format!("strconv.ParseUint: parsing \"{text}\": invalid syntax");
+        Status::bad_request(format!("invalid resource version: {message}"))
+    })
+}
+
+/// 504 for a revision that is still to come.
+pub(crate) fn too_large(requested: u64, current: u64) -> Status {
+    let mut status =
+        Status::new(Reason::Timeout, format!("Too large resource version: {requested}, current: {current}"));
+    status.retry_after_seconds = Some(1);
+    status.causes.push(mini_api::StatusCause {
+        reason: "ResourceVersionTooLarge".to_owned(),
+        message: "Too large resource version".to_owned(),
+        field: String::new(),
+    });
+    status
+}

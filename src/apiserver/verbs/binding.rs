@@ -1,0 +1,86 @@
+//! `pods/binding`, and the old `bindings`: puts a pod on a node.
+
+use super::update::change_object;
+use crate::body::Body;
+use crate::decode::Warnings;
+use crate::negotiate::{self, Output};
+use crate::options::WriteOptions;
+use crate::{Call, call::Query};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use mini_api::{FieldError, FieldPath, Meta, Status, Value, meta::child_mut, meta::object_mut};
+use serde_json::json;
+
+pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
+    let output = Output::negotiate(&call.headers, &call.query)?;
+    let options = WriteOptions::parse(call, "CreateOptions")?;
+    let binding = negotiate::parse(negotiate::media(&call.headers)?, &body)?;
+    let name = if call.info.name.is_empty() { binding.name() } else { &call.info.name }.to_owned();
+    if !binding.name().is_empty() && binding.name() != name {
+        return Err(Status::bad_request("name in URL does not match name in Binding object"));
+    }
+    let node = binding.text(&["target", "name"]);
+    let mut errors = Vec::new();
+    let target = FieldPath::new("target");
+    if !matches!(binding.text(&["target", "kind"]), "" | "Node") {
+        let kind = binding.text(&["target", "kind"]);
+        errors.push(FieldError::not_supported(&target.child("kind"), kind, &["Node", "<empty>"]));
+    }
+    if node.is_empty() {
+        errors.push(FieldError::required(&target.child("name"), ""));
+    }
+    if !errors.is_empty() {
+        return Err(Status::invalid("", "Binding", &name, &errors));
+    }
+    let pods = call.server.registry.get("", "v1", "pods").ok_or_else(crate::handler::no_such_path)?;
+    let mut info = call.info.clone();
+    (info.resource, info.name, info.subresource) = ("pods".to_owned(), name, "binding".to_owned());
+    let inner = Call {
+        server: call.server.clone(),
+        user: call.user.clone(),
+        info,
+        resource: pods,
+        query: Query::default(),
+        headers: call.headers.clone(),
+    };
+    let change = |old: &Value| Ok((bound(old, &binding, node)?, Warnings::new()));
+    change_object(&inner, "binding", options.dry_run, change).await?;
+    let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    output.respond(StatusCode::CREATED, Bytes::from(answer.to_string()))
+}
+
+fn bound(old: &Value, binding: &Value, node: &str) -> Result<Value, Status> {
+    let conflict = |why: &str| Err(Status::conflict("", "pods/binding", old.name(), why));
+    if !binding.uid().is_empty() && binding.uid() != old.uid() {
+        let why =
+            format!("Precondition failed: UID in precondition: {}, UID in object meta: {}", binding.uid(), old.uid());
+        return conflict(&why);
+    }
+    if old.is_deleting() {
+        return conflict(&format!("pod {} is being deleted, cannot be assigned to a host", old.name()));
+    }
+    match old.text(&["spec", "nodeName"]) {
+        "" => {}
+        other => return conflict(&format!("pod {} is already assigned to node \"{other}\"", old.name())),
+    }
+    let gated = old.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|gates| !gates.is_empty());
+    if gated {
+        return conflict(&format!("pod {} has non-empty .spec.schedulingGates", old.name()));
+    }
+    let mut new = old.clone();
+    child_mut(object_mut(&mut new), "spec").insert("nodeName".to_owned(), node.into());
+    for map in ["annotations", "labels"] {
+        if let Some(extra) = binding.get("metadata").and_then(|m| m.get(map)).and_then(Value::as_object) {
+            child_mut(new.meta_mut(), map).extend(extra.clone());
+        }
+    }
+    let status = child_mut(object_mut(&mut new), "status");
+    let conditions = status.entry("conditions").or_insert_with(|| json!([]));
+    if let Some(conditions) = conditions.as_array_mut() {
+        conditions.retain(|c| c.text(&["type"]) != "PodScheduled");
+        let now = mini_api::time::now();
+        conditions
+            .push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now}));
+    }
+    Ok(new)
+}

@@ -1,0 +1,272 @@
+//! `list`: a snapshot at one revision, whole or in chunks. The answer is the stored bytes, one after the other.
+
+use crate::body::{Body, BoxError};
+use crate::call::list_prefix;
+use crate::negotiate::{Output, Shape};
+use crate::options::{Filter, ListOptions, too_large};
+use crate::{Call, object, table};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, StreamBody};
+use mini_api::{Status, Value};
+use mini_resources::Resource;
+use mini_store::{Entry, Error, Snapshot};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::time::Duration;
+
+/// How long a list waits for a revision that is still to come.
+const WAIT: Duration = Duration::from_secs(3);
+/// Lists over this go out in pieces instead of being copied together first.
+const PIECE: usize = 256 * 1024;
+
+const TOO_OLD: &str = "The resourceVersion for the provided list is too old.";
+const CONTINUE_TOO_OLD: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+
+pub(super) async fn run(call: &Call) -> Result<Response<Body>, Status> {
+    let output = Output::negotiate(&call.headers, &call.query)?;
+    let options = ListOptions::parse(call, false)?;
+    let filter = Filter::parse(call)?;
+    let prefix = list_prefix(&call.resource, &call.info.namespace);
+    let (snapshot, after) = at(call, &options, &prefix).await?;
+    let page = page(call, &snapshot, &prefix, after.as_deref(), &filter, options.limit)?;
+    let revision = snapshot.revision().to_string();
+    let token = page.next.as_ref().map(|start| {
+        Continue {
+            v: VERSION.to_owned(),
+            rv: i64::try_from(snapshot.revision()).unwrap_or(i64::MAX),
+            start: start.clone(),
+        }
+        .encode()
+    });
+    let remaining = page
+        .next
+        .as_ref()
+        .filter(|_| filter.is_everything())
+        .map(|start| snapshot.count(&prefix, Some(&format!("{prefix}{start}"))));
+    match output.shape {
+        Shape::Object => respond(call, output, &revision, token.as_deref(), remaining, page.items),
+        Shape::Metadata => {
+            let items = page.items.iter().map(table::metadata_only).collect::<Result<Vec<_>, _>>()?;
+            let list =
+                named("PartialObjectMetadataList", "meta.k8s.io/v1", &revision, token.as_deref(), remaining, &items);
+            output.respond(StatusCode::OK, list)
+        }
+        Shape::Table => {
+            let mut rows = Vec::with_capacity(page.items.len());
+            for bytes in &page.items {
+                let value: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
+                rows.push(table::row(&call.resource, output.include, &value, bytes)?);
+            }
+            let metadata = metadata(&revision, token.as_deref(), remaining);
+            output.respond(StatusCode::OK, table::table(Some(&call.resource.columns), &metadata, &rows))
+        }
+    }
+}
+
+/// The snapshot to list and, for a later chunk, the key behind which it goes on.
+async fn at(call: &Call, options: &ListOptions, prefix: &str) -> Result<(Snapshot, Option<String>), Status> {
+    let store = &call.server.store;
+    if let Some(token) = &options.continue_token {
+        let token = Continue::decode(token)?;
+        let after = Some(format!("{prefix}{}", token.start));
+        let Ok(revision) = u64::try_from(token.rv) else { return Ok((store.snapshot(), after)) };
+        return match store.snapshot_at(revision) {
+            Ok(snapshot) => Ok((snapshot, after)),
+            Err(Error::Compacted { .. } | Error::Future { .. }) => {
+                let mut status = Status::expired(CONTINUE_TOO_OLD);
+                status.continue_token = Some(Continue { rv: -1, ..token }.encode());
+                Err(status)
+            }
+            Err(error) => Err(super::create::store_failed(&error)),
+        };
+    }
+    let Some(revision) = options.revision.filter(|r| *r > 0) else { return Ok((store.snapshot(), None)) };
+    await_revision(call, revision).await?;
+    // A revision with a limit but no rule is an exact one, as upstream has always had it.
+    let exact = options.exact || (options.limit > 0 && call.query.text("resourceVersionMatch").is_empty());
+    if !exact {
+        return Ok((store.snapshot(), None));
+    }
+    match store.snapshot_at(revision) {
+        Ok(snapshot) => Ok((snapshot, None)),
+        Err(Error::Compacted { .. }) => Err(Status::expired(TOO_OLD)),
+        Err(error) => Err(super::create::store_failed(&error)),
+    }
+}
+
+/// Waits a moment for a revision that this server has not reached.
+pub(super) async fn await_revision(call: &Call, revision: u64) -> Result<(), Status> {
+    let deadline = tokio::time::Instant::now() + WAIT;
+    while call.server.store.revision() < revision {
+        if tokio::time::Instant::now() >= deadline {
+            return Err(too_large(revision, call.server.store.revision()));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
+}
+
+struct Page {
+    items: Vec<Bytes>,
+    /// Where the next chunk starts: the last key of this one without the prefix.
+    next: Option<String>,
+}
+
+fn page(
+    call: &Call,
+    snapshot: &Snapshot,
+    prefix: &str,
+    after: Option<&str>,
+    filter: &Filter,
+    limit: usize,
+) -> Result<Page, Status> {
+    let resource = &*call.resource;
+    // A name pins one key, if the namespace is known: no need to look at the others.
+    if let (Some(name), true) = (filter.name(), !resource.namespaced || !call.info.namespace.is_empty()) {
+        let entry = snapshot.get(&format!("{prefix}{name}"));
+        let entry = entry.filter(|entry| after.is_none_or(|after| &*entry.key > after));
+        let items = entry.into_iter().filter_map(|entry| selected(resource, filter, &entry).transpose());
+        return Ok(Page { items: items.collect::<Result<_, _>>()?, next: None });
+    }
+    let mut items = Vec::new();
+    let mut last: Option<Entry> = None;
+    for entry in snapshot.range(prefix, after) {
+        if let Some(last) = last.as_ref().filter(|_| limit > 0 && items.len() >= limit) {
+            let next = last.key.get(prefix.len()..).unwrap_or_default().to_owned();
+            return Ok(Page { items, next: Some(next) });
+        }
+        if let Some(bytes) = selected(resource, filter, &entry)? {
+            items.push(bytes);
+        }
+        last = Some(entry);
+    }
+    Ok(Page { items, next: None })
+}
+
+/// The bytes of an entry that the filter lets through.
+fn selected(resource: &Resource, filter: &Filter, entry: &Entry) -> Result<Option<Bytes>, Status> {
+    if filter.is_everything() {
+        return object::bytes(resource, entry).map(Some);
+    }
+    let value = object::read(resource, entry)?;
+    if filter.matches(&value) { object::bytes(resource, entry).map(Some) } else { Ok(None) }
+}
+
+fn metadata(revision: &str, token: Option<&str>, remaining: Option<usize>) -> Value {
+    let mut metadata = json!({"resourceVersion": revision});
+    if let Some(token) = token {
+        metadata["continue"] = token.into();
+    }
+    if let Some(remaining) = remaining {
+        metadata["remainingItemCount"] = remaining.into();
+    }
+    metadata
+}
+
+/// The list of a resource.
+pub(super) fn envelope(
+    resource: &Resource,
+    revision: &str,
+    token: Option<&str>,
+    remaining: Option<usize>,
+    items: &[Bytes],
+) -> Bytes {
+    named(&format!("{}List", resource.kind), &resource.api_version(), revision, token, remaining, items)
+}
+
+fn opening(kind: &str, api_version: &str, revision: &str, token: Option<&str>, remaining: Option<usize>) -> String {
+    let metadata = metadata(revision, token, remaining);
+    format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":[")
+}
+
+fn named(
+    kind: &str,
+    api_version: &str,
+    revision: &str,
+    token: Option<&str>,
+    remaining: Option<usize>,
+    items: &[Bytes],
+) -> Bytes {
+    let opening = opening(kind, api_version, revision, token, remaining);
+    let mut out = BytesMut::with_capacity(opening.len() + items.iter().map(|i| i.len() + 1).sum::<usize>() + 2);
+    out.put_slice(opening.as_bytes());
+    for (i, item) in items.iter().enumerate() {
+        if i > 0 {
+            out.put_u8(b',');
+        }
+        out.put_slice(item);
+    }
+    out.put_slice(b"]}");
+    out.freeze()
+}
+
+/// Small lists are copied together; large ones go out in pieces made as the client takes them.
+fn respond(
+    call: &Call,
+    output: Output,
+    revision: &str,
+    token: Option<&str>,
+    remaining: Option<usize>,
+    items: Vec<Bytes>,
+) -> Result<Response<Body>, Status> {
+    let total: usize = items.iter().map(|i| i.len() + 1).sum();
+    if total <= PIECE || !output.plain(total) {
+        return output.respond(StatusCode::OK, envelope(&call.resource, revision, token, remaining, &items));
+    }
+    let kind = format!("{}List", call.resource.kind);
+    let mut piece = BytesMut::from(opening(&kind, &call.resource.api_version(), revision, token, remaining).as_bytes());
+    let mut items = items.into_iter().enumerate();
+    let mut done = false;
+    let pieces = std::iter::from_fn(move || {
+        if done {
+            return None;
+        }
+        while piece.len() < PIECE {
+            let Some((i, item)) = items.next() else {
+                piece.put_slice(b"]}");
+                done = true;
+                break;
+            };
+            if i > 0 {
+                piece.put_u8(b',');
+            }
+            piece.put_slice(&item);
+        }
+        Some(Ok::<_, BoxError>(http_body::Frame::data(piece.split().freeze())))
+    });
+    let mut response = Response::new(StreamBody::new(futures::stream::iter(pieces)).boxed_unsync());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+const VERSION: &str = "meta.k8s.io/v1";
+
+/// What a continue token says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Continue {
+    v: String,
+    /// The revision of the first chunk; -1: whatever is newest.
+    rv: i64,
+    /// The last key that was sent, below the prefix.
+    start: String,
+}
+
+impl Continue {
+    fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    fn decode(token: &str) -> Result<Self, Status> {
+        let broken =
+            |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|e| broken(e.to_string()))?;
+        let token: Self = serde_json::from_slice(&bytes).map_err(|e| broken(e.to_string()))?;
+        if token.v != VERSION || token.rv == 0 || token.start.is_empty() {
+            return Err(broken(format!("server does not recognize this encoded version {}", token.v)));
+        }
+        Ok(token)
+    }
+}

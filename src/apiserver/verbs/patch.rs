@@ -1,0 +1,98 @@
+//! `patch`: JSON patch, merge patch and strategic merge patch, tried again when others write in between.
+
+use super::get;
+use super::update::change_object;
+use crate::Call;
+use crate::body::Body;
+use crate::decode::{self, Warnings};
+use crate::negotiate::{self, Media, Output};
+use crate::options::{FieldValidation, WriteOptions};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use mini_api::{Meta, Status, Value, patch};
+use mini_resources::Resource;
+
+const JSON: &str = "application/json-patch+json";
+const MERGE: &str = "application/merge-patch+json";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
+
+/// A patch that has been read.
+pub(super) enum Patch {
+    Json(Value),
+    Merge(Value),
+    Strategic(Value),
+}
+
+impl Patch {
+    /// # Errors
+    /// 415 for an unknown kind of patch, 400 for a broken one.
+    pub(super) fn parse(call: &Call, body: &[u8]) -> Result<Self, Status> {
+        let kind = negotiate::content_type(&call.headers);
+        let make = match kind {
+            JSON => Self::Json,
+            MERGE => Self::Merge,
+            STRATEGIC => Self::Strategic,
+            other => return Err(negotiate::unsupported(other, &[JSON, MERGE, STRATEGIC])),
+        };
+        let value = negotiate::parse(Media::Json, body)
+            .map_err(|e| Status::bad_request(format!("error decoding patch: {}", e.message)))?;
+        if !value.is_object() && kind != JSON {
+            return Err(Status::bad_request("error decoding patch: it must be a JSON object"));
+        }
+        Ok(make(value))
+    }
+
+    /// The object that the patch makes of `old`.
+    pub(super) fn apply(&self, resource: &Resource, old: &Value) -> Result<Value, Status> {
+        match self {
+            Self::Json(operations) => patch::json::apply(old, operations),
+            Self::Merge(merge) => {
+                let mut new = old.clone();
+                patch::merge::apply(&mut new, merge.clone());
+                Ok(new)
+            }
+            Self::Strategic(merge) => resource.strategic_merge(old, merge),
+        }
+    }
+}
+
+pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
+    let output = Output::negotiate(&call.headers, &call.query)?;
+    let options = WriteOptions::parse(call, "PatchOptions")?;
+    let patch = Patch::parse(call, &body)?;
+    let duplicates = match options.fields {
+        FieldValidation::Ignore => Vec::new(),
+        _ => mini_resources::duplicate_fields(&body),
+    };
+    let resource = &*call.resource;
+    let change = |old: &Value| -> Result<(Value, Warnings), Status> {
+        let mut new = patch.apply(resource, old)?;
+        check_type(resource, &new)?;
+        let warnings = decode::settle(resource, &mut new, duplicates.clone(), options.fields)?;
+        if new.name() != old.name() {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({}) does not match the name on the URL ({})",
+                new.name(),
+                old.name()
+            )));
+        }
+        Ok((new, warnings))
+    };
+    let changed = change_object(call, &call.info.subresource, options.dry_run, change).await?;
+    let mut response = get::answer(call, output, StatusCode::OK, &changed.bytes)?;
+    super::warn(&mut response, &changed.warnings);
+    Ok(response)
+}
+
+/// A patch may name the kind, not change it.
+fn check_type(resource: &Resource, new: &Value) -> Result<(), Status> {
+    let (api_version, kind) = (new.text(&["apiVersion"]), new.text(&["kind"]));
+    if kind == resource.kind && api_version == resource.api_version() {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!(
+        "the patch makes a {kind} of {api_version} out of a {} of {}",
+        resource.kind,
+        resource.api_version()
+    )))
+}

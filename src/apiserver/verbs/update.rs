@@ -1,0 +1,231 @@
+//! `update`, and the change that update, patch and the subresources share: read, change, admit, validate, compare, write.
+
+use super::create::{self, store_failed};
+use super::get;
+use crate::admission::{self, Operation};
+use crate::body::Body;
+use crate::decode::{self, Warnings};
+use crate::negotiate::Output;
+use crate::options::WriteOptions;
+use crate::{Call, allocate, object};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use mini_api::{FieldError, FieldPath, Meta, Status, Value};
+use mini_resources::Resource;
+use mini_store::{Entry, Error, Expect, Op};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a change is tried again when others write between its read and its write.
+const ATTEMPTS: usize = 32;
+const MODIFIED: &str = "the object has been modified; please apply your changes to the latest version and try again";
+
+pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
+    let output = Output::negotiate(&call.headers, &call.query)?;
+    let options = WriteOptions::parse(call, "UpdateOptions")?;
+    let (object, warnings) = decode::object(call, &call.resource, &body, options.fields)?;
+    let name = &call.info.name;
+    if object.name().is_empty() {
+        let why = "name must be provided on the object";
+        return Err(Status::bad_request(format!("{why} ({} {name})", call.resource.kind)));
+    }
+    if object.name() != name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({name})",
+            object.name()
+        )));
+    }
+    let missing = call.info.subresource.is_empty() && creates_on_update(&call.resource);
+    if missing && call.server.store.snapshot().get(&call.key(name)).is_none() && object.resource_version().is_empty() {
+        let bytes = create::object(call, object, options.dry_run).await?;
+        let mut response = get::answer(call, output, StatusCode::CREATED, &bytes)?;
+        super::warn(&mut response, &warnings);
+        return Ok(response);
+    }
+    let change = |_: &Value| Ok((object.clone(), Warnings::new()));
+    let changed = change_object(call, &call.info.subresource, options.dry_run, change).await?;
+    let mut response = get::answer(call, output, StatusCode::OK, &changed.bytes)?;
+    super::warn(&mut response, &warnings);
+    Ok(response)
+}
+
+/// Kinds whose PUT makes what is absent.
+fn creates_on_update(resource: &Resource) -> bool {
+    match resource.group.as_str() {
+        "" => matches!(resource.plural.as_str(), "endpoints" | "events" | "limitranges" | "podtemplates" | "services"),
+        "coordination.k8s.io" | "rbac.authorization.k8s.io" => true,
+        _ => false,
+    }
+}
+
+/// Kinds whose PUT must say which revision it replaces.
+fn needs_revision(resource: &Resource) -> bool {
+    match resource.group.as_str() {
+        "coordination.k8s.io" | "node.k8s.io" | "admissionregistration.k8s.io" => true,
+        "policy" => resource.plural == "poddisruptionbudgets",
+        "storage.k8s.io" => resource.plural != "storageclasses",
+        _ => false,
+    }
+}
+
+/// What a change left.
+pub(crate) struct Changed {
+    pub(crate) bytes: Bytes,
+    pub(crate) warnings: Warnings,
+}
+
+/// Changes the object that the path names. `change` makes the new object from the old one, normalized; it may be called
+/// again with a newer one.
+pub(crate) async fn change_object(
+    call: &Call,
+    subresource: &str,
+    dry_run: bool,
+    change: impl Fn(&Value) -> Result<(Value, Warnings), Status>,
+) -> Result<Changed, Status> {
+    let resource = &*call.resource;
+    let key: Arc<str> = call.key(&call.info.name).into();
+    let mut current = call.server.store.snapshot().get(&key);
+    for attempt in 0..ATTEMPTS {
+        let entry = current.ok_or_else(|| call.not_found())?;
+        let old = object::read(resource, &entry)?;
+        let (mut new, warnings) = change(&old)?;
+        decode::settle_namespace(call, resource.namespaced, &mut new)?;
+        check_preconditions(resource, &mut new, &old, &entry)?;
+        admit_and_validate(call, subresource, &mut new, &old, dry_run).await?;
+        new.meta_mut().insert("resourceVersion".to_owned(), entry.revision.to_string().into());
+
+        let mut ops = Vec::new();
+        if allocate::applies(resource) && subresource.is_empty() {
+            ops = allocate::plan(&call.server, &mut new, Some(&old))?;
+        }
+        let remove = ready_to_go(resource, &new, &old);
+        if new == old && !remove {
+            return Ok(Changed { bytes: object::bytes(resource, &entry)?, warnings });
+        }
+        let template = object::stored(resource, &new);
+        if dry_run {
+            return Ok(Changed { bytes: as_dry_run(resource, &template.at(&entry.revision.to_string()))?, warnings });
+        }
+        let expect = Expect::Revision(entry.revision);
+        let (key, finish) = (key.clone(), template.finish());
+        let op = if remove {
+            ops.extend(allocate::release(resource, &old));
+            Op::Delete { key: key.clone(), expect, finish }
+        } else {
+            Op::Put { key: key.clone(), expect, finish }
+        };
+        ops.insert(0, op);
+        match call.server.store.write(ops).await {
+            Ok(entries) => {
+                let entry = entries.first().ok_or_else(|| Status::internal("the store answered nothing"))?;
+                return Ok(Changed { bytes: object::bytes(resource, entry)?, warnings });
+            }
+            Err(Error::Changed { key: at, current: newer }) if at == key => current = newer,
+            Err(Error::Exists { .. } | Error::Changed { .. }) => {
+                tokio::time::sleep(Duration::from_millis(1 + attempt as u64)).await;
+                current = call.server.store.snapshot().get(&key);
+            }
+            Err(error) => return Err(store_failed(&error)),
+        }
+    }
+    Err(Status::conflict(&resource.group, &resource.plural, &call.info.name, MODIFIED))
+}
+
+fn as_dry_run(resource: &Resource, bytes: &Bytes) -> Result<Bytes, Status> {
+    if resource.hooks.from_stored.is_none() {
+        return Ok(bytes.clone());
+    }
+    let mut value: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
+    object::convert(resource, &mut value);
+    Ok(Bytes::from(value.to_string()))
+}
+
+/// Compares the revision and uid the client gave with what is stored.
+fn check_preconditions(resource: &Resource, new: &mut Value, old: &Value, entry: &Entry) -> Result<(), Status> {
+    let name = old.name();
+    match new.resource_version() {
+        "" | "0" => {
+            if needs_revision(resource) && new.text(&["metadata", "resourceVersion"]) != "0" {
+                let path = FieldPath::new("metadata").child("resourceVersion");
+                let error = FieldError::invalid(&path, 0, "must be specified for an update");
+                return Err(Status::invalid(&resource.group, &resource.kind, name, &[error]));
+            }
+        }
+        given if given == entry.revision.to_string() => {}
+        _ => return Err(Status::conflict(&resource.group, &resource.plural, name, MODIFIED)),
+    }
+    match new.uid() {
+        "" => {
+            let uid = old.uid().to_owned();
+            new.meta_mut().insert("uid".to_owned(), uid.into());
+            Ok(())
+        }
+        given if given == old.uid() => Ok(()),
+        given => {
+            let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {}", old.uid());
+            Err(Status::conflict(&resource.group, &resource.plural, name, &why))
+        }
+    }
+}
+
+async fn admit_and_validate(
+    call: &Call,
+    subresource: &str,
+    new: &mut Value,
+    old: &Value,
+    dry_run: bool,
+) -> Result<(), Status> {
+    let resource = &*call.resource;
+    if subresource == "binding" {
+        // A binding writes what no user may; there is nothing of a user's in it to check.
+        return Ok(());
+    }
+    resource.default(new);
+    let mut request = admission::Request {
+        operation: Operation::Update,
+        resource,
+        subresource,
+        namespace: &call.info.namespace,
+        name: &call.info.name,
+        user: &call.user,
+        object: new,
+        old: Some(old),
+        dry_run,
+        server: &call.server,
+    };
+    admission::mutate(&mut request).await?;
+    let sub = (!subresource.is_empty()).then_some(subresource);
+    resource.prepare_update(new, old, sub);
+    if sub.is_none() {
+        allocate::prepare(resource, new, Some(old));
+    }
+    let errors = resource.validate_update(new, old, sub);
+    if !errors.is_empty() {
+        return Err(Status::invalid(&resource.group, &resource.kind, old.name(), &errors));
+    }
+    let mut request = admission::Request {
+        operation: Operation::Update,
+        resource,
+        subresource,
+        namespace: &call.info.namespace,
+        name: &call.info.name,
+        user: &call.user,
+        object: new,
+        old: Some(old),
+        dry_run,
+        server: &call.server,
+    };
+    admission::validate(&mut request).await
+}
+
+/// True if this change took the last reason why a deleted object is still there.
+fn ready_to_go(resource: &Resource, new: &Value, old: &Value) -> bool {
+    let none = |path: &[&str]| {
+        path.iter().try_fold(new, |v, name| v.get(name)).and_then(Value::as_array).is_none_or(Vec::is_empty)
+    };
+    let grace = old.get("metadata").and_then(|m| m.get("deletionGracePeriodSeconds")).and_then(Value::as_i64);
+    old.is_deleting()
+        && grace.unwrap_or(0) == 0
+        && none(&["metadata", "finalizers"])
+        && (resource.kind != "Namespace" || !resource.group.is_empty() || none(&["spec", "finalizers"]))
+}
