@@ -2,7 +2,7 @@
 
 use crate::call::Query;
 use crate::verbs::{create, update};
-use crate::{ApiServer, Call, Error, RequestInfo, UserInfo};
+use crate::{ApiServer, Call, Error, RequestInfo, UserInfo, authz};
 use http::HeaderMap;
 use mini_api::{Meta, Status, Value};
 use serde_json::json;
@@ -21,6 +21,7 @@ const KEEP: Duration = Duration::from_secs(30);
 /// # Errors
 /// The store fails, or an object is refused.
 pub(crate) async fn run(server: &Arc<ApiServer>, address: SocketAddr) -> Result<(), Error> {
+    authz::bootstrap::reconcile(server).await?;
     ensure_all(server, address).await.map_err(Error::Bootstrap)?;
     server.booted.store(true, Ordering::Release);
     Ok(())

@@ -146,7 +146,7 @@ fn other_path(
         return Ok(response);
     }
     discovery::serve(server, path, headers)
-        .or_else(|| openapi::serve(server, path, headers))
+        .or_else(|| openapi::serve(server, path, query, headers))
         .unwrap_or_else(|| Err(no_such_path()))
 }
 
