@@ -31,7 +31,7 @@ impl Column {
         Self::new(name, "string", "", description, 1)
     }
 
-    const fn new(
+    pub(crate) const fn new(
         name: &'static str,
         type_: &'static str,
         format: &'static str,
@@ -52,6 +52,9 @@ impl Column {
 pub(crate) const NAME: Column = Column::new("Name", "string", "name", "Name of the object, unique in its scope.", 0);
 /// The usual last column.
 pub(crate) const AGE: Column = Column::text("Age", "Time since the object was created.");
+
+/// The last column of kinds without columns of their own.
+pub(crate) const CREATED_AT: Column = Column::new("Created At", "date", "", "When the object was created.", 0);
 
 /// What a cell shows where nothing is set.
 pub(crate) const NONE: &str = "<none>";

@@ -2,15 +2,21 @@
 //!
 //! A path walks fields by `.`, every element of a list by `[]`, every value of a map by `{}`, and any of several
 //! fields by `|`: `spec.containers|initContainers[].ports[].protocol`. A field is set only where its parent is there
-//! and it is absent or null, so a table that also wants the parent lists the parent, as [`Default::Map`], before it.
+//! and it is absent, null or as good as absent, so a table that also wants the parent lists the parent, as [`Default::Map`], before it.
 
 use serde_json::{Map, Value};
+
+/// Lines of path and value.
+pub type Table = &'static [(&'static str, Default)];
 
 /// The value of an absent field.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Default {
+    /// Also where the field is an empty string: most of upstream's strings cannot tell the two apart.
     Str(&'static str),
     Int(i64),
+    /// Also where the field is zero.
+    NonZero(i64),
     Bool(bool),
     /// An empty map, to hold defaults of its own.
     Map,
@@ -20,7 +26,7 @@ impl Default {
     fn value(self) -> Value {
         match self {
             Self::Str(s) => s.into(),
-            Self::Int(i) => i.into(),
+            Self::Int(i) | Self::NonZero(i) => i.into(),
             Self::Bool(b) => b.into(),
             Self::Map => Value::Object(Map::new()),
         }
@@ -44,8 +50,13 @@ fn set(value: &mut Value, path: &str, default: Default) {
     each(value, parents, &mut |parent| {
         let Value::Object(map) = parent else { return };
         for name in names.split('|') {
-            let field = map.get(name);
-            if field.is_none_or(Value::is_null) {
+            let unset = match map.get(name) {
+                None | Some(Value::Null) => true,
+                Some(Value::String(s)) => s.is_empty() && matches!(default, Default::Str(_)),
+                Some(Value::Number(n)) => n.as_i64() == Some(0) && matches!(default, Default::NonZero(_)),
+                Some(_) => false,
+            };
+            if unset {
                 map.insert(name.to_owned(), default.value());
             }
         }
@@ -104,6 +115,13 @@ mod tests {
         assert_eq!(pod, wanted);
         apply(&table, &mut pod);
         assert_eq!(pod, wanted);
+    }
+
+    #[test]
+    fn empty_strings_and_zeros_count_as_absent_where_a_line_says_so() {
+        let mut value = json!({"s": "", "n": 0, "i": 0});
+        apply(&[("s", Default::Str("x")), ("n", Default::NonZero(3)), ("i", Default::Int(1))], &mut value);
+        assert_eq!(value, json!({"s": "x", "n": 3, "i": 0}));
     }
 
     #[test]

@@ -3,10 +3,12 @@
 //! Owns what a kind *is* (names, scope, schema, defaults, validation, printed columns); knows nothing of storage, HTTP
 //! or tokio. Its one invariant: everything about a kind is reached through its [`Resource`].
 
+mod check;
 mod columns;
 pub mod defaults;
 mod duplicates;
 mod kinds;
+mod metadata;
 pub mod normalize;
 pub mod openapi;
 mod resource;

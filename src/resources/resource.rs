@@ -1,6 +1,7 @@
 //! [`Resource`], a row of the table with the rules all kinds share, and [`Registry`], the table itself.
 
 use crate::columns::{self, Column};
+use crate::metadata;
 use jiff::Timestamp;
 use mini_api::{FieldError, Meta, Status};
 use serde_json::Value;
@@ -145,7 +146,7 @@ impl Resource {
         (self.hooks.default)(v);
     }
 
-    /// What a create sets before admission sees the object: no status of the author's, generation 1.
+    /// What a create sets after mutating admission and before validation: no status of the author's, generation 1.
     pub fn prepare_create(&self, v: &mut Value) {
         if self.hooks.status_reset && self.subresource("status").is_some() {
             mini_api::meta::object_mut(v).remove("status");
@@ -200,6 +201,9 @@ impl Resource {
     #[must_use]
     pub fn validate(&self, v: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
+        if self.stored() {
+            metadata::validate(self, v, &mut errors);
+        }
         (self.hooks.validate)(v, &mut errors);
         errors
     }
@@ -208,6 +212,9 @@ impl Resource {
     #[must_use]
     pub fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
         let mut errors = Vec::new();
+        metadata::validate(self, new, &mut errors);
+        metadata::validate_update(new, old, &mut errors);
+        // A status is written often, and by components; what it may not touch was checked when it was written.
         if subresource != Some("status") {
             (self.hooks.validate)(new, &mut errors);
         }
@@ -239,6 +246,26 @@ impl Resource {
             },
             Some(other) => other.to_string(),
         })
+    }
+
+    /// Turns an object of this version into the one that is stored; see [`Registry::stored_as`].
+    pub fn to_stored(&self, v: &mut Value) {
+        if let Some(convert) = self.hooks.to_stored {
+            convert(v);
+        }
+    }
+
+    /// Turns a stored object into one of this version.
+    pub fn from_stored(&self, v: &mut Value) {
+        if let Some(convert) = self.hooks.from_stored {
+            convert(v);
+        }
+    }
+
+    /// Whether stored bytes are not yet what this version serves.
+    #[must_use]
+    pub fn converts(&self) -> bool {
+        self.hooks.from_stored.is_some()
     }
 
     /// The cells of this object's row, one for each of `columns`.
@@ -317,6 +344,12 @@ impl Registry {
     #[must_use]
     pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<Resource>> {
         self.by_kind.get(kind)?.iter().find(|r| r.group == group && r.version == version).cloned()
+    }
+
+    /// The row in whose version objects of `resource` are stored.
+    #[must_use]
+    pub fn stored_as(&self, resource: &Resource) -> Option<Arc<Resource>> {
+        self.rows.iter().find(|r| r.storage == resource.storage && !r.converts()).cloned()
     }
 
     /// Rows in the order of discovery.

@@ -1,5 +1,9 @@
 //! The rows. Order is the order of discovery; the first version of a group is its preferred one.
 
+use crate::kinds::{
+    batch, config, daemons, deployment, endpoints, event, lease, limits, namespace, networking, node, others, pod,
+    rbac, replicas, service, service_account, volume,
+};
 use crate::resource::{Hooks, Resource, Subresource};
 
 const ALL: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
@@ -135,156 +139,194 @@ const NETWORKING: &str = "networking.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
 const STORAGE: &str = "storage.k8s.io";
 
-static ROWS: &[Row] = &[
-    // core
-    row("", "v1", "Binding", "bindings").verbs(CREATE),
-    row("", "v1", "ConfigMap", "configmaps").short(&["cm"]),
-    row("", "v1", "Endpoints", "endpoints").short(&["ep"]),
-    row("", "v1", "Event", "events").short(&["ev"]).fields(&[
-        "involvedObject.kind",
-        "involvedObject.namespace",
-        "involvedObject.name",
-        "involvedObject.uid",
-        "involvedObject.apiVersion",
-        "involvedObject.resourceVersion",
-        "involvedObject.fieldPath",
-        "reason",
-        "reportingComponent",
-        "source",
-        "type",
-    ]),
-    row("", "v1", "LimitRange", "limitranges").short(&["limits"]),
-    row("", "v1", "Namespace", "namespaces")
-        .cluster()
-        .short(&["ns"])
-        .verbs(&["create", "delete", "get", "list", "patch", "update", "watch"])
-        .sub(&[("finalize", "Namespace", &["update"]), ("status", "Namespace", CHANGE)])
-        .fields(&["status.phase"]),
-    row("", "v1", "Node", "nodes")
-        .cluster()
-        .short(&["no"])
-        .sub(&[("proxy", "NodeProxyOptions", PROXY), ("status", "Node", CHANGE)])
-        .fields(&["spec.unschedulable"]),
-    row("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims").short(&["pvc"]).sub(&[(
-        "status",
-        "PersistentVolumeClaim",
-        CHANGE,
-    )]),
-    row("", "v1", "PersistentVolume", "persistentvolumes").cluster().short(&["pv"]).sub(&[(
-        "status",
-        "PersistentVolume",
-        CHANGE,
-    )]),
-    row("", "v1", "Pod", "pods")
-        .short(&["po"])
-        .all()
-        .sub(&[
-            ("attach", "PodAttachOptions", CONNECT),
-            ("binding", "Binding", CREATE),
-            ("ephemeralcontainers", "Pod", CHANGE),
-            ("eviction", "Eviction", CREATE),
-            ("exec", "PodExecOptions", CONNECT),
-            ("log", "Pod", &["get"]),
-            ("portforward", "PodPortForwardOptions", CONNECT),
-            ("proxy", "PodProxyOptions", PROXY),
-            ("resize", "Pod", CHANGE),
-            ("status", "Pod", CHANGE),
-        ])
-        .fields(&[
-            "spec.nodeName",
-            "spec.restartPolicy",
-            "spec.schedulerName",
-            "spec.serviceAccountName",
-            "spec.hostNetwork",
-            "status.phase",
-            "status.podIP",
-            "status.nominatedNodeName",
+static ROWS: &[Row] =
+    &[
+        // core
+        row("", "v1", "Binding", "bindings").verbs(CREATE),
+        row("", "v1", "ConfigMap", "configmaps").hooks(&config::CONFIG_MAP).short(&["cm"]),
+        row("", "v1", "Endpoints", "endpoints").hooks(&endpoints::ENDPOINTS).short(&["ep"]),
+        row("", "v1", "Event", "events").hooks(&event::CORE).short(&["ev"]).fields(&[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
         ]),
-    row("", "v1", "PodTemplate", "podtemplates"),
-    row("", "v1", "ReplicationController", "replicationcontrollers")
-        .short(&["rc"])
-        .all()
-        .sub(&[("scale", "Scale", CHANGE), ("status", "ReplicationController", CHANGE)])
-        .fields(&["status.replicas"]),
-    row("", "v1", "ResourceQuota", "resourcequotas").short(&["quota"]).sub(&[("status", "ResourceQuota", CHANGE)]),
-    row("", "v1", "Secret", "secrets").fields(&["type"]),
-    row("", "v1", "ServiceAccount", "serviceaccounts").short(&["sa"]).sub(&[("token", "TokenRequest", CREATE)]),
-    row("", "v1", "Service", "services")
-        .short(&["svc"])
-        .all()
-        .sub(&[("proxy", "ServiceProxyOptions", PROXY), ("status", "Service", CHANGE)])
-        .fields(&["spec.clusterIP", "spec.type"]),
-    // apps
-    row(APPS, "v1", "ControllerRevision", "controllerrevisions"),
-    row(APPS, "v1", "DaemonSet", "daemonsets").short(&["ds"]).all().sub(&[("status", "DaemonSet", CHANGE)]),
-    row(APPS, "v1", "Deployment", "deployments")
-        .short(&["deploy"])
-        .all()
-        .sub(&[("scale", "Scale", CHANGE), ("status", "Deployment", CHANGE)]),
-    row(APPS, "v1", "ReplicaSet", "replicasets")
-        .short(&["rs"])
-        .all()
-        .sub(&[("scale", "Scale", CHANGE), ("status", "ReplicaSet", CHANGE)])
-        .fields(&["status.replicas"]),
-    row(APPS, "v1", "StatefulSet", "statefulsets")
-        .short(&["sts"])
-        .all()
-        .sub(&[("scale", "Scale", CHANGE), ("status", "StatefulSet", CHANGE)]),
-    // events.k8s.io: the same objects as the core events, in other words.
-    row(EVENTS, "v1", "Event", "events").short(&["ev"]).storage("events").fields(&[
-        "reason",
-        "regarding.kind",
-        "regarding.namespace",
-        "regarding.name",
-        "regarding.uid",
-        "regarding.apiVersion",
-        "regarding.resourceVersion",
-        "regarding.fieldPath",
-        "reportingController",
-        "type",
-    ]),
-    // Reviews are answered, never stored.
-    row(AUTHN, "v1", "SelfSubjectReview", "selfsubjectreviews").cluster().verbs(CREATE),
-    row(AUTHN, "v1", "TokenReview", "tokenreviews").cluster().verbs(CREATE),
-    row(AUTHZ, "v1", "LocalSubjectAccessReview", "localsubjectaccessreviews").verbs(CREATE),
-    row(AUTHZ, "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews").cluster().verbs(CREATE),
-    row(AUTHZ, "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews").cluster().verbs(CREATE),
-    row(AUTHZ, "v1", "SubjectAccessReview", "subjectaccessreviews").cluster().verbs(CREATE),
-    row("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers").short(&["hpa"]).all().sub(&[(
-        "status",
-        "HorizontalPodAutoscaler",
-        CHANGE,
-    )]),
-    row("batch", "v1", "CronJob", "cronjobs").short(&["cj"]).all().sub(&[("status", "CronJob", CHANGE)]),
-    row("batch", "v1", "Job", "jobs").all().sub(&[("status", "Job", CHANGE)]).fields(&["status.successful"]),
-    row("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests")
-        .cluster()
-        .short(&["csr"])
-        .sub(&[("approval", "CertificateSigningRequest", CHANGE), ("status", "CertificateSigningRequest", CHANGE)])
-        .fields(&["spec.signerName"]),
-    row(NETWORKING, "v1", "IngressClass", "ingressclasses").cluster(),
-    row(NETWORKING, "v1", "Ingress", "ingresses").short(&["ing"]).sub(&[("status", "Ingress", CHANGE)]),
-    row(NETWORKING, "v1", "NetworkPolicy", "networkpolicies").short(&["netpol"]),
-    row("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets").short(&["pdb"]).sub(&[(
-        "status",
-        "PodDisruptionBudget",
-        CHANGE,
-    )]),
-    row(RBAC, "v1", "ClusterRoleBinding", "clusterrolebindings").cluster(),
-    row(RBAC, "v1", "ClusterRole", "clusterroles").cluster(),
-    row(RBAC, "v1", "RoleBinding", "rolebindings"),
-    row(RBAC, "v1", "Role", "roles"),
-    row(STORAGE, "v1", "CSIDriver", "csidrivers").cluster(),
-    row(STORAGE, "v1", "CSINode", "csinodes").cluster(),
-    row(STORAGE, "v1", "CSIStorageCapacity", "csistoragecapacities"),
-    row(STORAGE, "v1", "StorageClass", "storageclasses").cluster().short(&["sc"]),
-    row(STORAGE, "v1", "VolumeAttachment", "volumeattachments").cluster().sub(&[(
-        "status",
-        "VolumeAttachment",
-        CHANGE,
-    )]),
-    row("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses").cluster().short(&["pc"]),
-    row("coordination.k8s.io", "v1", "Lease", "leases"),
-    row("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses").cluster(),
-    row("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
-];
+        row("", "v1", "LimitRange", "limitranges").hooks(&limits::RANGE).short(&["limits"]),
+        row("", "v1", "Namespace", "namespaces")
+            .hooks(&namespace::HOOKS)
+            .cluster()
+            .short(&["ns"])
+            .verbs(&["create", "delete", "get", "list", "patch", "update", "watch"])
+            .sub(&[("finalize", "Namespace", &["update"]), ("status", "Namespace", CHANGE)])
+            .fields(&["status.phase"]),
+        row("", "v1", "Node", "nodes")
+            .hooks(&node::HOOKS)
+            .cluster()
+            .short(&["no"])
+            .sub(&[("proxy", "NodeProxyOptions", PROXY), ("status", "Node", CHANGE)])
+            .fields(&["spec.unschedulable"]),
+        row("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+            .hooks(&volume::CLAIM)
+            .short(&["pvc"])
+            .sub(&[("status", "PersistentVolumeClaim", CHANGE)]),
+        row("", "v1", "PersistentVolume", "persistentvolumes")
+            .hooks(&volume::VOLUME)
+            .cluster()
+            .short(&["pv"])
+            .sub(&[("status", "PersistentVolume", CHANGE)]),
+        row("", "v1", "Pod", "pods")
+            .hooks(&pod::HOOKS)
+            .short(&["po"])
+            .all()
+            .sub(&[
+                ("attach", "PodAttachOptions", CONNECT),
+                ("binding", "Binding", CREATE),
+                ("ephemeralcontainers", "Pod", CHANGE),
+                ("eviction", "Eviction", CREATE),
+                ("exec", "PodExecOptions", CONNECT),
+                ("log", "Pod", &["get"]),
+                ("portforward", "PodPortForwardOptions", CONNECT),
+                ("proxy", "PodProxyOptions", PROXY),
+                ("resize", "Pod", CHANGE),
+                ("status", "Pod", CHANGE),
+            ])
+            .fields(&[
+                "spec.nodeName",
+                "spec.restartPolicy",
+                "spec.schedulerName",
+                "spec.serviceAccountName",
+                "spec.hostNetwork",
+                "status.phase",
+                "status.podIP",
+                "status.nominatedNodeName",
+            ]),
+        row("", "v1", "PodTemplate", "podtemplates").hooks(&others::POD_TEMPLATE),
+        row("", "v1", "ReplicationController", "replicationcontrollers")
+            .hooks(&replicas::CONTROLLER)
+            .short(&["rc"])
+            .all()
+            .sub(&[("scale", "Scale", CHANGE), ("status", "ReplicationController", CHANGE)])
+            .fields(&["status.replicas"]),
+        row("", "v1", "ResourceQuota", "resourcequotas").hooks(&limits::QUOTA).short(&["quota"]).sub(&[(
+            "status",
+            "ResourceQuota",
+            CHANGE,
+        )]),
+        row("", "v1", "Secret", "secrets").hooks(&config::SECRET).fields(&["type"]),
+        row("", "v1", "ServiceAccount", "serviceaccounts").hooks(&service_account::HOOKS).short(&["sa"]).sub(&[(
+            "token",
+            "TokenRequest",
+            CREATE,
+        )]),
+        row("", "v1", "Service", "services")
+            .hooks(&service::HOOKS)
+            .short(&["svc"])
+            .all()
+            .sub(&[("proxy", "ServiceProxyOptions", PROXY), ("status", "Service", CHANGE)])
+            .fields(&["spec.clusterIP", "spec.type"]),
+        // apps
+        row(APPS, "v1", "ControllerRevision", "controllerrevisions").hooks(&daemons::REVISION),
+        row(APPS, "v1", "DaemonSet", "daemonsets").hooks(&daemons::DAEMON).short(&["ds"]).all().sub(&[(
+            "status",
+            "DaemonSet",
+            CHANGE,
+        )]),
+        row(APPS, "v1", "Deployment", "deployments")
+            .hooks(&deployment::HOOKS)
+            .short(&["deploy"])
+            .all()
+            .sub(&[("scale", "Scale", CHANGE), ("status", "Deployment", CHANGE)]),
+        row(APPS, "v1", "ReplicaSet", "replicasets")
+            .hooks(&replicas::SET)
+            .short(&["rs"])
+            .all()
+            .sub(&[("scale", "Scale", CHANGE), ("status", "ReplicaSet", CHANGE)])
+            .fields(&["status.replicas"]),
+        row(APPS, "v1", "StatefulSet", "statefulsets")
+            .hooks(&daemons::STATEFUL)
+            .short(&["sts"])
+            .all()
+            .sub(&[("scale", "Scale", CHANGE), ("status", "StatefulSet", CHANGE)]),
+        // events.k8s.io: the same objects as the core events, in other words.
+        row(EVENTS, "v1", "Event", "events").hooks(&event::EVENTS).short(&["ev"]).storage("events").fields(&[
+            "reason",
+            "regarding.kind",
+            "regarding.namespace",
+            "regarding.name",
+            "regarding.uid",
+            "regarding.apiVersion",
+            "regarding.resourceVersion",
+            "regarding.fieldPath",
+            "reportingController",
+            "type",
+        ]),
+        // Reviews are answered, never stored.
+        row(AUTHN, "v1", "SelfSubjectReview", "selfsubjectreviews").cluster().verbs(CREATE),
+        row(AUTHN, "v1", "TokenReview", "tokenreviews").cluster().verbs(CREATE),
+        row(AUTHZ, "v1", "LocalSubjectAccessReview", "localsubjectaccessreviews").verbs(CREATE),
+        row(AUTHZ, "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews").cluster().verbs(CREATE),
+        row(AUTHZ, "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews").cluster().verbs(CREATE),
+        row(AUTHZ, "v1", "SubjectAccessReview", "subjectaccessreviews").cluster().verbs(CREATE),
+        row("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+            .hooks(&others::AUTOSCALER)
+            .short(&["hpa"])
+            .all()
+            .sub(&[("status", "HorizontalPodAutoscaler", CHANGE)]),
+        row("batch", "v1", "CronJob", "cronjobs")
+            .hooks(&batch::CRON_JOB)
+            .short(&["cj"])
+            .all()
+            .sub(&[("status", "CronJob", CHANGE)]),
+        row("batch", "v1", "Job", "jobs")
+            .hooks(&batch::JOB)
+            .all()
+            .sub(&[("status", "Job", CHANGE)])
+            .fields(&["status.successful"]),
+        row("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests")
+            .hooks(&others::SIGNING_REQUEST)
+            .cluster()
+            .short(&["csr"])
+            .sub(&[("approval", "CertificateSigningRequest", CHANGE), ("status", "CertificateSigningRequest", CHANGE)])
+            .fields(&["spec.signerName"]),
+        row(NETWORKING, "v1", "IngressClass", "ingressclasses").hooks(&networking::CLASS).cluster(),
+        row(NETWORKING, "v1", "Ingress", "ingresses")
+            .hooks(&networking::INGRESS)
+            .short(&["ing"])
+            .sub(&[("status", "Ingress", CHANGE)]),
+        row(NETWORKING, "v1", "NetworkPolicy", "networkpolicies").hooks(&networking::POLICY).short(&["netpol"]),
+        row("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+            .hooks(&others::BUDGET)
+            .short(&["pdb"])
+            .sub(&[("status", "PodDisruptionBudget", CHANGE)]),
+        row(RBAC, "v1", "ClusterRoleBinding", "clusterrolebindings").hooks(&rbac::CLUSTER_BINDING).cluster(),
+        row(RBAC, "v1", "ClusterRole", "clusterroles").hooks(&rbac::CLUSTER_ROLE).cluster(),
+        row(RBAC, "v1", "RoleBinding", "rolebindings").hooks(&rbac::BINDING),
+        row(RBAC, "v1", "Role", "roles").hooks(&rbac::ROLE),
+        row(STORAGE, "v1", "CSIDriver", "csidrivers").hooks(&others::CSI_DRIVER).cluster(),
+        row(STORAGE, "v1", "CSINode", "csinodes").hooks(&others::CSI_NODE).cluster(),
+        row(STORAGE, "v1", "CSIStorageCapacity", "csistoragecapacities").hooks(&others::CSI_CAPACITY),
+        row(STORAGE, "v1", "StorageClass", "storageclasses").hooks(&volume::CLASS).cluster().short(&["sc"]),
+        row(STORAGE, "v1", "VolumeAttachment", "volumeattachments").hooks(&others::ATTACHMENT).cluster().sub(&[(
+            "status",
+            "VolumeAttachment",
+            CHANGE,
+        )]),
+        row(STORAGE, "v1", "VolumeAttributesClass", "volumeattributesclasses")
+            .hooks(&others::ATTRIBUTES_CLASS)
+            .cluster()
+            .short(&["vac"]),
+        row("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses")
+            .hooks(&others::PRIORITY_CLASS)
+            .cluster()
+            .short(&["pc"]),
+        row("coordination.k8s.io", "v1", "Lease", "leases").hooks(&lease::HOOKS),
+        row("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses").hooks(&others::RUNTIME_CLASS).cluster(),
+        row("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices").hooks(&endpoints::SLICE),
+    ];

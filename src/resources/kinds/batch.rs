@@ -1,0 +1,238 @@
+//! Job and CronJob.
+
+use super::replicas::template_containers;
+use super::template;
+use crate::check::{At, Errors};
+use crate::columns::{self, AGE, Column, NAME, NONE, int, list, since, text_or};
+use crate::defaults::{self, Default, Table};
+use crate::resource::Hooks;
+use jiff::Timestamp;
+use mini_api::meta::{child_mut, object_mut};
+use mini_api::{Meta, names};
+use serde_json::{Value, json};
+
+/// A CronJob's name gets 11 characters appended for each of its Jobs.
+const CRON_NAME_MAX: usize = 52;
+
+pub(crate) const JOB: Hooks = Hooks {
+    default: |v| default_job("spec", v),
+    prepare_create: own_pods,
+    name: names::is_dns1123_subdomain,
+    validate: |v, errors| validate_job(&At::root(v).get("spec"), true, errors),
+    validate_update: |new, old, subresource, errors| {
+        if subresource.is_none() {
+            let (new, old) = (At::root(new).get("spec"), At::root(old).get("spec"));
+            for field in
+                ["selector", "template", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy"]
+            {
+                new.get(field).immutable(&old.get(field), errors);
+            }
+            if new.get("completionMode").text() != "Indexed" {
+                new.get("completions").immutable(&old.get("completions"), errors);
+            }
+        }
+    },
+    columns: &[
+        NAME,
+        Column::text("Status", "What the job is doing."),
+        Column::text("Completions", "Pods that succeeded, of those asked for."),
+        Column::text("Duration", "How long the job took, or has taken."),
+        AGE,
+        Column::wide("Containers", "Names of the containers of the template."),
+        Column::wide("Images", "Images of the containers of the template."),
+        Column::wide("Selector", "Labels of the pods that are counted."),
+    ],
+    cells: job_cells,
+    generation: true,
+    ..Hooks::NONE
+};
+
+pub(crate) const CRON_JOB: Hooks = Hooks {
+    default: |v| {
+        const TABLE: Table = &[
+            ("spec.concurrencyPolicy", Default::Str("Allow")),
+            ("spec.suspend", Default::Bool(false)),
+            ("spec.successfulJobsHistoryLimit", Default::Int(3)),
+            ("spec.failedJobsHistoryLimit", Default::Int(1)),
+            ("status", Default::Map),
+        ];
+        defaults::apply(TABLE, v);
+        template::default_at("spec.jobTemplate.spec.template", v);
+    },
+    name: |name| {
+        let mut errors = names::is_dns1123_subdomain(name);
+        if name.len() > CRON_NAME_MAX {
+            errors.push(format!("must be no more than {CRON_NAME_MAX} characters"));
+        }
+        errors
+    },
+    validate: |v, errors| {
+        let spec = At::root(v).get("spec");
+        schedule(&spec.get("schedule"), errors);
+        spec.get("concurrencyPolicy").required_one_of(&["Allow", "Forbid", "Replace"], errors);
+        for field in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
+            spec.get(field).non_negative(errors);
+        }
+        validate_job(&spec.get("jobTemplate").get("spec"), false, errors);
+    },
+    columns: &[
+        NAME,
+        Column::text("Schedule", "When jobs are made, in cron's notation."),
+        Column::text("Timezone", "Time zone of the schedule."),
+        Column::new("Suspend", "boolean", "", "Whether no jobs are made for now.", 0),
+        Column::number("Active", "Jobs that run now."),
+        Column::text("Last Schedule", "Time since a job was last made."),
+        AGE,
+        Column::wide("Containers", "Names of the containers of the template."),
+        Column::wide("Images", "Images of the containers of the template."),
+        Column::wide("Selector", "Labels of the pods that are counted."),
+    ],
+    cells: |v, now| {
+        let job = v.get("spec").and_then(|s| s.get("jobTemplate")).cloned().unwrap_or_default();
+        let (names, images) = template_containers(&job);
+        let last = match v.text(&["status", "lastScheduleTime"]) {
+            "" => NONE.to_owned(),
+            at => since(at, now),
+        };
+        let suspend = v.get("spec").and_then(|s| s.get("suspend")).and_then(Value::as_bool) == Some(true);
+        vec![
+            columns::name(v),
+            v.text(&["spec", "schedule"]).into(),
+            text_or(v, &["spec", "timeZone"], NONE),
+            if suspend { "True" } else { "False" }.into(),
+            list(v, &["status", "active"]).len().into(),
+            last.into(),
+            columns::age(v, now),
+            names.into(),
+            images.into(),
+            columns::selector(job.get("spec").and_then(|s| s.get("selector"))).into(),
+        ]
+    },
+    generation: true,
+    ..Hooks::NONE
+};
+
+fn default_job(path: &str, v: &mut Value) {
+    const TABLE: Table = &[
+        ("parallelism", Default::Int(1)),
+        ("backoffLimit", Default::Int(6)),
+        ("completionMode", Default::Str("NonIndexed")),
+        ("suspend", Default::Bool(false)),
+        ("manualSelector", Default::Bool(false)),
+    ];
+    defaults::each(v, path, &mut |spec| {
+        if !spec.is_object() {
+            return;
+        }
+        if spec.get("completions").is_none() && spec.get("parallelism").is_none() {
+            spec["completions"] = 1.into();
+        }
+        if spec.get("backoffLimitPerIndex").is_some() && spec.get("backoffLimit").is_none() {
+            spec["backoffLimit"] = i32::MAX.into();
+        }
+        if spec.get("podReplacementPolicy").is_none() {
+            let policy = if spec.get("podFailurePolicy").is_some() { "Failed" } else { "TerminatingOrFailed" };
+            spec["podReplacementPolicy"] = policy.into();
+        }
+        defaults::apply(TABLE, spec);
+        template::default_at("template", spec);
+    });
+    defaults::apply(&[("status", Default::Map)], v);
+    let labels = columns::map(v, &["spec", "template", "metadata", "labels"]).cloned();
+    if let Some(labels) = labels
+        && v.labels().is_none_or(serde_json::Map::is_empty)
+    {
+        v.meta_mut().insert("labels".to_owned(), labels.into());
+    }
+}
+
+/// A job counts the pods that carry its own uid, unless its author chose another selector.
+fn own_pods(v: &mut Value) {
+    let (uid, name) = (v.uid().to_owned(), v.name().to_owned());
+    let manual = v.get("spec").and_then(|s| s.get("manualSelector")).and_then(Value::as_bool) == Some(true);
+    if manual || uid.is_empty() {
+        return;
+    }
+    let spec = child_mut(object_mut(v), "spec");
+    let labels = child_mut(child_mut(child_mut(spec, "template"), "metadata"), "labels");
+    for prefix in ["", "batch.kubernetes.io/"] {
+        labels.insert(format!("{prefix}controller-uid"), uid.clone().into());
+        labels.insert(format!("{prefix}job-name"), name.clone().into());
+    }
+    spec.insert("selector".to_owned(), json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}));
+}
+
+fn validate_job(spec: &At<'_>, whole: bool, errors: &mut Errors) {
+    for field in ["parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"] {
+        spec.get(field).non_negative(errors);
+    }
+    spec.get("completionMode").one_of(&["Indexed", "NonIndexed"], errors);
+    if spec.get("completionMode").text() == "Indexed" && !spec.get("completions").is_set() {
+        let detail = "when completion mode is Indexed";
+        errors.push(spec.get("completions").required(detail));
+    }
+    if whole && !spec.get("selector").is_set() {
+        errors.push(spec.get("selector").required(""));
+    }
+    let pods = spec.get("template");
+    template::validate(&pods, errors);
+    let policy = pods.get("spec").get("restartPolicy");
+    if !matches!(policy.text(), "OnFailure" | "Never") {
+        errors.push(mini_api::FieldError::required(&policy.path, "valid values: \"OnFailure\", \"Never\""));
+    }
+}
+
+/// Five fields of cron's notation, or one of its names.
+fn schedule(at: &At<'_>, errors: &mut Errors) {
+    let text = at.text();
+    if text.is_empty() {
+        errors.push(at.required(""));
+        return;
+    }
+    if text.contains("TZ=") {
+        errors.push(at.invalid("cannot use TZ or CRON_TZ in schedule, use timeZone field instead"));
+        return;
+    }
+    let named = ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
+    let fields = text.split_whitespace().count();
+    if !named.contains(&text) && !text.starts_with("@every ") && fields != 5 {
+        errors.push(at.invalid(format!("expected exactly 5 fields, found {fields}: [{text}]")));
+    }
+}
+
+fn job_cells(v: &Value, now: Timestamp) -> Vec<Value> {
+    let has = |name: &str| {
+        list(v, &["status", "conditions"]).iter().any(|c| c.text(&["type"]) == name && c.text(&["status"]) == "True")
+    };
+    let status = match () {
+        () if has("Complete") => "Complete",
+        () if has("Failed") => "Failed",
+        () if v.is_deleting() => "Terminating",
+        () if has("Suspended") => "Suspended",
+        () if has("FailureTarget") => "FailureTarget",
+        () if has("SuccessCriteriaMet") => "SuccessCriteriaMet",
+        () => "Running",
+    };
+    let succeeded = int(v, &["status", "succeeded"]);
+    let parallelism = int(v, &["spec", "parallelism"]);
+    let completions = match v.get("spec").and_then(|s| s.get("completions")).and_then(Value::as_i64) {
+        Some(wanted) => format!("{succeeded}/{wanted}"),
+        None if parallelism > 1 => format!("{succeeded}/1 of {parallelism}"),
+        None => format!("{succeeded}/1"),
+    };
+    let at = |field: &str| v.text(&["status", field]).parse::<Timestamp>().ok();
+    let duration = at("startTime").map_or_else(String::new, |start| {
+        columns::human_duration(at("completionTime").unwrap_or(now).as_second() - start.as_second())
+    });
+    let (names, images) = template_containers(v);
+    vec![
+        columns::name(v),
+        status.into(),
+        completions.into(),
+        duration.into(),
+        columns::age(v, now),
+        names.into(),
+        images.into(),
+        columns::selector(v.get("spec").and_then(|s| s.get("selector"))).into(),
+    ]
+}
