@@ -48,7 +48,7 @@ impl Status {
             if !self.wait_ready || late || status.as_ref().is_some_and(|status| status.ready) {
                 return Ok(status);
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 }
@@ -92,7 +92,7 @@ fn not_running(why: Option<String>, format: Format) -> anyhow::Result<String> {
 
 fn machine_readable(status: &admin::Status) -> Value {
     json!({
-        "mini": {"running": status.running, "ready": status.ready, "version": status.version, "kubernetes": status.kubernetes},
+        "mini": {"running": status.running, "ready": status.ready, "pid": status.pid, "version": status.version, "kubernetes": status.kubernetes},
         "node": {"name": status.node, "address": status.node_ip},
         "api": status.api,
         "high-availability": {"enabled": false, "datastore": "sqlite"},

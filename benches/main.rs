@@ -1,0 +1,63 @@
+//! What `make bench` and `make soak` measure with: load on an API server, pods by way of it, and the machine's floors.
+//!
+//! Knows nothing of mini but its API: everything here runs against any API server or CRI socket. Each subcommand prints one
+//! JSON object.
+
+mod cri;
+mod floor;
+mod load;
+mod pods;
+mod soak;
+mod target;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about)]
+struct Bench {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create, patch, get and delete ConfigMaps over some connections
+    Load(load::Load),
+    /// A bare HTTPS server that keeps what is posted, durably: the floor of a create
+    Floor(floor::Floor),
+    /// Pods through the API, from create to Ready
+    Pods(pods::Pods),
+    /// Sandbox, create and start straight over CRI: the floor of a pod
+    Cri(cri::Cri),
+    /// Write and watch while the server is being killed; then verify both
+    Soak(soak::Soak),
+}
+
+fn main() -> anyhow::Result<()> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let command = Bench::parse().command;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let result = runtime.block_on(async {
+        match command {
+            Command::Load(command) => command.run().await,
+            Command::Floor(command) => command.run().await,
+            Command::Pods(command) => command.run().await,
+            Command::Cri(command) => command.run().await,
+            Command::Soak(command) => command.run().await,
+        }
+    })?;
+    println!("{result}");
+    Ok(())
+}
+
+/// Median and the like of some durations, in milliseconds.
+fn percentiles(mut milliseconds: Vec<f64>) -> serde_json::Value {
+    milliseconds.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        let last = milliseconds.len().saturating_sub(1);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        let index = (last as f64 * share).round() as usize;
+        milliseconds.get(index).map(|value| (value * 100.0).round() / 100.0)
+    };
+    serde_json::json!({"n": milliseconds.len(), "p50_ms": at(0.5), "p90_ms": at(0.9), "p99_ms": at(0.99), "max_ms": at(1.0)})
+}
