@@ -68,6 +68,7 @@ pub struct ApiServer {
     pub registry: Registry,
     pub authn: authn::Authenticator,
     pub authz: authz::Authorizer,
+    pub(crate) kubelets: stream::Kubelets,
     pub(crate) limits: handler::Limits,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) documents: openapi::Documents,
@@ -86,12 +87,14 @@ impl ApiServer {
         let registry = Registry::builtin();
         let authn = authn::Authenticator::new(&config, &store)?;
         let authz = authz::Authorizer::new(&store);
+        let kubelets = stream::Kubelets::new(&config)?;
         Ok(Arc::new(Self {
             config,
             store,
             registry,
             authn,
             authz,
+            kubelets,
             limits: handler::Limits::default(),
             metrics: metrics::Metrics::default(),
             documents: openapi::Documents::default(),

@@ -3,7 +3,7 @@
 //! A token is a JWT (ES256) bound to an audience, a time and, usually, a pod. The private key never leaves [`Keys`].
 
 use crate::config::ServiceAccounts;
-use crate::{ApiServer, Body, Call, Error, body};
+use crate::{ApiServer, Body, Call, Error, admission, body};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Response, StatusCode};
@@ -145,6 +145,19 @@ pub async fn create(call: &Call, mut request: Value) -> Result<Value, Status> {
     let (namespace, name) = (call.info.namespace.as_str(), call.info.name.as_str());
     let seconds = request.pointer("/spec/expirationSeconds").and_then(Value::as_i64).unwrap_or(DEFAULT_SECONDS);
     validate(seconds)?;
+    admission::validate(&mut admission::Request {
+        operation: admission::Operation::Create,
+        resource: &call.resource,
+        subresource: "token",
+        namespace,
+        name,
+        user: &call.user,
+        object: &mut request,
+        old: None,
+        dry_run: false,
+        server: &call.server,
+    })
+    .await?;
     let account = object(&call.server, "serviceaccounts", namespace, name)?;
     let uid = |object: &Value| Reference { name: object.name().to_owned(), uid: object.uid().to_owned() };
     let mut kubernetes =
