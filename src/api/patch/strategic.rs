@@ -6,6 +6,7 @@
 use super::does_not_apply;
 use crate::status::Status;
 use serde_json::{Map, Value};
+use std::collections::{HashMap, HashSet};
 
 /// What the schema says about a field for patching (`x-kubernetes-patch-strategy`, `x-kubernetes-patch-merge-key`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +100,7 @@ fn retain_keys(current: &mut Object, patch: &mut Object) -> Result<(), Status> {
 
 fn delete_primitives(current: &mut Object, list: &str, unwanted: &Value) -> Result<(), Status> {
     let unwanted = unwanted.as_array().ok_or_else(|| bad("invalid patch format of primitive list"))?;
+    let unwanted: HashSet<&Value> = unwanted.iter().collect();
     if let Some(Value::Array(items)) = current.get_mut(list) {
         items.retain(|item| !unwanted.contains(item));
     }
@@ -140,10 +142,30 @@ fn set_orders<S: PatchSchema>(current: &mut Object, patch: &mut Object, schema: 
             },
             (Some(_), Some(new)) => without_directives(new),
         };
-        let ordered = in_order(merged, &order, &old.unwrap_or_default(), meta.merge_key)?;
+        let live = known_order(old.unwrap_or_default(), &merged, &order, meta.merge_key);
+        let ordered = in_order(merged, &order, &live, meta.merge_key)?;
         current.insert(name.to_owned(), Value::Array(ordered));
     }
     Ok(())
+}
+
+/// The order of a list before it was ordered, as upstream knows it: Go's slices let new elements take the places that
+/// deleted ones leave at the end, so these count as known. Clients see that in the order of their containers.
+fn known_order(old: Vec<Value>, merged: &[Value], order: &[Value], key: Option<&str>) -> Vec<Value> {
+    let Some(key) = key else { return old };
+    let length = old.len();
+    let after = places(merged, Some(key));
+    let before = places(&old, Some(key));
+    let of = |item: &Value| item.get(key).and_then(|k| after.get(k)).and_then(|at| merged.get(*at));
+    let added: Vec<Value> = order
+        .iter()
+        .filter(|item| item.get(key).is_some_and(|k| !before.contains_key(k)))
+        .filter_map(of)
+        .cloned()
+        .collect();
+    let mut known: Vec<Value> = old.iter().filter(|item| of(item).is_some()).cloned().collect();
+    known.extend(added.into_iter().take(length - known.len()));
+    known
 }
 
 /// The elements of the patch must be a subsequence of the order, deletions apart.
@@ -179,6 +201,17 @@ fn identity<'a>(item: &'a Value, merge_key: Option<&str>) -> Result<&'a Value, S
     }
 }
 
+/// Where each element of a list is first. Elements without the merge key are nowhere.
+fn places<'a>(list: &'a [Value], key: Option<&str>) -> HashMap<&'a Value, usize> {
+    let mut places = HashMap::with_capacity(list.len());
+    for (i, item) in list.iter().enumerate() {
+        if let Some(identity) = key.map_or(Some(item), |key| item.get(key)) {
+            places.entry(identity).or_insert(i);
+        }
+    }
+    places
+}
+
 fn merge_lists<S: PatchSchema>(old: Vec<Value>, patch: Vec<Value>, meta: &PatchMeta<S>) -> Result<Value, Status> {
     if old.iter().chain(&patch).any(Value::is_array) {
         return Err(does_not_apply("lists of lists are not supported"));
@@ -188,12 +221,8 @@ fn merge_lists<S: PatchSchema>(old: Vec<Value>, patch: Vec<Value>, meta: &PatchM
         return Err(does_not_apply("list element types are not identical"));
     }
     if maps == 0 {
-        let mut merged: Vec<Value> = Vec::with_capacity(old.len() + patch.len());
-        for item in old.iter().chain(&patch) {
-            if !merged.contains(item) {
-                merged.push(item.clone());
-            }
-        }
+        let mut seen = HashSet::new();
+        let merged = old.iter().chain(&patch).filter(|item| seen.insert(*item)).cloned().collect();
         return in_order(merged, &patch, &old, None).map(Value::Array);
     }
     let Some(key) = meta.merge_key else {
@@ -201,14 +230,17 @@ fn merge_lists<S: PatchSchema>(old: Vec<Value>, patch: Vec<Value>, meta: &PatchM
     };
     let (mut merged, patch) = apply_deletions(old, patch, key)?;
     let live = merged.clone();
+    let mut at = places(&live, Some(key));
     for item in &patch {
         let wanted = identity(item, Some(key))?;
-        let place = merged.iter_mut().find(|m| m.get(key) == Some(wanted));
-        match (place, item) {
+        match (at.get(wanted).and_then(|at| merged.get_mut(*at)), item) {
             (Some(Value::Object(found)), Value::Object(item)) => {
                 *found = merge_maps(std::mem::take(found), item.clone(), meta.schema)?;
             }
-            _ => merged.extend(clean(item.clone())),
+            _ => {
+                at.insert(wanted, merged.len());
+                merged.extend(clean(item.clone()));
+            }
         }
     }
     in_order(merged, &patch, &live, Some(key)).map(Value::Array)
@@ -217,42 +249,39 @@ fn merge_lists<S: PatchSchema>(old: Vec<Value>, patch: Vec<Value>, meta: &PatchM
 /// Carries out the elements that are directives. Answers what is left of the list and of the patch.
 fn apply_deletions(mut old: Vec<Value>, patch: Vec<Value>, key: &str) -> Result<(Vec<Value>, Vec<Value>), Status> {
     let mut items = Vec::with_capacity(patch.len());
-    let mut replace = false;
+    let (mut unwanted, mut replace) = (HashSet::new(), false);
     for item in patch {
         match item.get(DIRECTIVE) {
             None => items.push(item),
             Some(directive) => match directive.as_str() {
-                Some("delete") => {
-                    let unwanted = identity(&item, Some(key))?;
-                    old.retain(|v| v.get(key) != Some(unwanted));
-                }
+                Some("delete") => drop(unwanted.insert(identity(&item, Some(key))?.clone())),
                 Some("replace") => replace = true,
                 Some("merge") => return Err(does_not_apply("merging lists cannot yet be specified in the patch")),
                 _ => return Err(bad(&format!("unknown patch type: {} in map", shown(directive)))),
             },
         }
     }
+    old.retain(|item| item.get(key).is_none_or(|k| !unwanted.contains(k)));
     Ok(if replace { (without_directives(items), Vec::new()) } else { (old, items) })
 }
 
 /// Orders a merged list: elements named by `order` follow it, the others keep the order of `live`, and the two
 /// interleave as they did in `live` where both are known there.
 fn in_order(merged: Vec<Value>, order: &[Value], live: &[Value], key: Option<&str>) -> Result<Vec<Value>, Status> {
-    let place = |list: &[Value], item: &Value| -> Option<usize> {
-        let wanted = identity(item, key).ok()?;
-        list.iter().position(|v| identity(v, key).is_ok_and(|i| i == wanted))
-    };
+    let (ordered, known) = (places(order, key), places(live, key));
+    let place = |places: &HashMap<&Value, usize>, item: &Value| places.get(identity(item, key).ok()?).copied();
     for item in &merged {
         identity(item, key)?;
     }
-    let (mut named, mut others): (Vec<_>, Vec<_>) = merged.into_iter().partition(|item| place(order, item).is_some());
-    named.sort_by_key(|item| place(order, item));
-    others.sort_by_key(|item| place(live, item).unwrap_or(usize::MAX));
+    let (mut named, mut others): (Vec<_>, Vec<_>) =
+        merged.into_iter().partition(|item| place(&ordered, item).is_some());
+    named.sort_by_key(|item| place(&ordered, item));
+    others.sort_by_key(|item| place(&known, item).unwrap_or(usize::MAX));
     let mut result = Vec::with_capacity(named.len() + others.len());
     let mut others = others.into_iter().peekable();
     for item in named {
-        if let Some(at) = place(live, &item) {
-            while let Some(other) = others.next_if(|other| place(live, other).is_some_and(|p| p < at)) {
+        if let Some(at) = place(&known, &item) {
+            while let Some(other) = others.next_if(|other| place(&known, other).is_some_and(|p| p < at)) {
                 result.push(other);
             }
         }

@@ -92,6 +92,27 @@ fn order_of_merged_lists() {
     check(json!({}), json!({"$setElementOrder/set": [2, 1], "set": [2, 1]}), json!({"set": [2, 1]}));
 }
 
+/// A new element takes the place that a deleted one leaves, so it stays behind what only the server knows.
+#[test]
+fn order_after_deletions() {
+    check(
+        json!({"maps": names(&["a", "b", "s"])}),
+        json!({"$setElementOrder/maps": names(&["b", "n"]), "maps": [{"name": "n"}, {"name": "a", "$patch": "delete"}]}),
+        json!({"maps": names(&["b", "s", "n"])}),
+    );
+}
+
+/// As many elements as a body of 3 MiB holds: nothing may look at each for each.
+#[test]
+fn long_lists_merge_in_time() {
+    let list = |from: i64| (from..from + 50_000).map(|i| json!({"name": i})).collect::<Vec<_>>();
+    let started = std::time::Instant::now();
+    let patch = json!({"$setElementOrder/maps": list(10), "maps": list(10), "set": list(0)});
+    let merged = apply(&json!({"maps": list(0)}), &patch, Small).expect("applies");
+    assert_eq!(merged["maps"].as_array().map(Vec::len), Some(50_010));
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}
+
 #[test]
 fn primitives() {
     check(json!({"set": [1, 2]}), json!({"set": [2, 3]}), json!({"set": [1, 2, 3]}));
