@@ -1,0 +1,305 @@
+//! The pods of the node: one worker each, fed by a channel of wanted pods.
+
+use crate::cluster::Cluster;
+use crate::images::pull::Puller;
+use crate::pod::observed;
+use crate::pod::worker::{End, Order, Worker};
+use crate::runtime::Runtime;
+use crate::{Config, events, labels, pod, resources};
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How often everything is compared with containerd, whatever events said.
+const RELIST: Duration = Duration::from_secs(60);
+/// When something that failed without a back-off of its own is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// One change of the set of pods this node shall run.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// A pod, new or changed.
+    Pod(Arc<Pod>),
+    /// The object is gone.
+    Gone(Arc<Pod>),
+    /// All pods that exist have been sent: whatever else containerd has is nobody's.
+    Complete,
+    /// A ConfigMap or Secret that the pod of this UID uses has changed.
+    Touched(String),
+}
+
+/// What all workers share.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) runtime: Runtime,
+    pub(crate) cluster: Arc<dyn Cluster>,
+    pub(crate) puller: Puller,
+    pub(crate) directory: Directory,
+    pub(crate) node_memory: i64,
+}
+
+impl Shared {
+    pub(crate) fn event(&self, pod: &Pod, container: Option<&str>, warning: bool, reason: &str, message: String) {
+        self.cluster.event(pod::reference(pod, container), warning, reason, message);
+    }
+
+    pub(crate) fn retry_at(&self) -> Instant {
+        Instant::now() + RETRY
+    }
+}
+
+/// Which worker a container or sandbox belongs to.
+#[derive(Default)]
+pub(crate) struct Directory {
+    by_id: Mutex<HashMap<String, Arc<Wake>>>,
+}
+
+impl Directory {
+    pub(crate) fn put(&self, id: &str, wake: &Arc<Wake>) {
+        self.by_id.lock().insert(id.to_owned(), Arc::clone(wake));
+    }
+
+    pub(crate) fn remove(&self, id: &str) {
+        self.by_id.lock().remove(id);
+    }
+
+    pub(crate) fn ended(&self, id: &str) {
+        if let Some(wake) = self.by_id.lock().get(id) {
+            wake.change(|w| w.ended.push(id.to_owned()));
+        }
+    }
+
+    pub(crate) fn relist_all(&self) {
+        for wake in self.by_id.lock().values() {
+            wake.change(|w| w.relist = true);
+        }
+    }
+}
+
+/// Why a worker was woken.
+#[derive(Debug, Default)]
+pub(crate) struct Woken {
+    pub(crate) relist: bool,
+    /// A ConfigMap or Secret changed.
+    pub(crate) references: bool,
+    /// Containers whose end was announced.
+    pub(crate) ended: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Wake {
+    why: Mutex<Woken>,
+    notify: Notify,
+}
+
+impl Wake {
+    fn change(&self, note: impl FnOnce(&mut Woken)) {
+        note(&mut self.why.lock());
+        self.notify.notify_one();
+    }
+
+    pub(crate) fn now(&self) {
+        self.notify.notify_one();
+    }
+
+    pub(crate) fn take(&self) -> Woken {
+        std::mem::take(&mut *self.why.lock())
+    }
+
+    pub(crate) async fn woken(&self) {
+        self.notify.notified().await;
+    }
+}
+
+struct Handle {
+    orders: watch::Sender<Order>,
+    wake: Arc<Wake>,
+}
+
+/// The running node agent. Clones share it.
+#[derive(Clone)]
+pub struct Agent {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    workers: Mutex<HashMap<String, Handle>>,
+    /// Pods of which containerd had something when we started.
+    adopted: HashSet<String>,
+    tasks: TaskTracker,
+    draining: Mutex<bool>,
+}
+
+impl Agent {
+    /// Looks at what containerd has, then runs the pods that come through `wanted` until `cancel`; containers stay.
+    ///
+    /// # Errors
+    /// When containerd cannot be read.
+    pub async fn spawn(
+        config: Config,
+        runtime: Runtime,
+        cluster: Arc<dyn Cluster>,
+        mut wanted: mpsc::UnboundedReceiver<Wanted>,
+        cancel: CancellationToken,
+    ) -> Result<Self, tonic::Status> {
+        let adopted = observed::uids(&runtime).await?.into_keys().collect();
+        let shared = Arc::new(Shared {
+            config,
+            runtime,
+            cluster,
+            puller: Puller::default(),
+            directory: Directory::default(),
+            node_memory: resources::machine_memory(),
+        });
+        let agent = Self {
+            inner: Arc::new(Inner {
+                shared: Arc::clone(&shared),
+                workers: Mutex::default(),
+                adopted,
+                tasks: TaskTracker::new(),
+                draining: Mutex::new(false),
+            }),
+        };
+        tokio::spawn(events::follow(Arc::clone(&shared), cancel.clone()));
+        let driver = agent.clone();
+        tokio::spawn(async move {
+            let mut relist = tokio::time::interval_at((Instant::now() + RELIST).into(), RELIST);
+            let mut complete = false;
+            loop {
+                tokio::select! {
+                    () = cancel.cancelled() => break,
+                    next = wanted.recv() => match next {
+                        Some(Wanted::Complete) => {
+                            complete = true;
+                            driver.remove_orphans().await;
+                        }
+                        Some(change) => driver.apply(change),
+                        None => break,
+                    },
+                    _ = relist.tick() => driver.relist(complete).await,
+                }
+            }
+            // Dropping the senders ends the workers; their containers run on.
+            if !*driver.inner.draining.lock() {
+                driver.inner.workers.lock().clear();
+            }
+        });
+        Ok(agent)
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.inner.shared)
+    }
+
+    /// The pods that have a worker.
+    #[must_use]
+    pub fn pods(&self) -> Vec<Arc<Pod>> {
+        self.inner.workers.lock().values().map(|h| Arc::clone(&h.orders.borrow().pod)).collect()
+    }
+
+    pub(crate) fn find(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        self.pods().into_iter().find(|p| pod::namespace(p) == namespace && pod::name(p) == name)
+    }
+
+    fn apply(&self, change: Wanted) {
+        let inner = &self.inner;
+        if *inner.draining.lock() {
+            return;
+        }
+        let mut workers = inner.workers.lock();
+        match change {
+            Wanted::Pod(pod) => {
+                let uid = pod::uid(&pod).to_owned();
+                if let Some(handle) = workers.get(&uid) {
+                    handle.orders.send_replace(Order { pod, end: None });
+                    return;
+                }
+                let (orders, receiver) = watch::channel(Order { pod, end: None });
+                let wake = Arc::new(Wake::default());
+                let adopted = inner.adopted.contains(&uid);
+                let worker = Worker::new(Arc::clone(&inner.shared), receiver, Arc::clone(&wake), adopted);
+                workers.insert(uid.clone(), Handle { orders, wake });
+                let agent = self.clone();
+                inner.tasks.spawn(async move {
+                    worker.run().await;
+                    agent.ended(&uid);
+                });
+            }
+            Wanted::Gone(pod) => {
+                if let Some(handle) = workers.get(pod::uid(&pod)) {
+                    handle.orders.send_replace(Order { pod, end: Some(End::Gone) });
+                }
+            }
+            Wanted::Touched(uid) => {
+                if let Some(handle) = workers.get(&uid) {
+                    handle.wake.change(|w| w.references = true);
+                }
+            }
+            Wanted::Complete => {}
+        }
+    }
+
+    /// A worker whose pod is gone leaves; one that ended because we stop keeps nothing either.
+    fn ended(&self, uid: &str) {
+        self.inner.workers.lock().remove(uid);
+    }
+
+    /// One list of everything; only workers whose pod looks different are woken.
+    async fn relist(&self, complete: bool) {
+        let Ok(found) = observed::uids(&self.inner.shared.runtime).await else { return };
+        for (uid, handle) in self.inner.workers.lock().iter() {
+            if found.contains_key(uid) {
+                handle.wake.change(|w| w.relist = true);
+            }
+        }
+        if complete {
+            self.remove_orphans().await;
+        }
+    }
+
+    /// Ends and removes what belongs to pods that no longer exist.
+    async fn remove_orphans(&self) {
+        let shared = &self.inner.shared;
+        let Ok(found) = observed::uids(&shared.runtime).await else { return };
+        let known: HashSet<String> = self.inner.workers.lock().keys().cloned().collect();
+        for (uid, sandboxes) in found.into_iter().filter(|(uid, _)| !known.contains(uid)) {
+            tracing::info!(uid, "removing a pod that no longer exists");
+            for id in sandboxes {
+                let _ = shared.runtime.stop_sandbox(&id).await;
+                let _ = shared.runtime.remove_sandbox(&id).await;
+            }
+            let _ = crate::volumes::tear_down::remove(&shared.config.root_dir.join("pods").join(&uid));
+        }
+        let folders = std::fs::read_dir(shared.config.root_dir.join("pods")).into_iter().flatten().flatten();
+        for folder in folders.filter(|f| !known.contains(&*f.file_name().to_string_lossy())) {
+            if let Err(error) = crate::volumes::tear_down::remove(&folder.path()) {
+                tracing::warn!(%error, "a folder of a pod that no longer exists stays");
+            }
+        }
+    }
+
+    /// Ends every pod on this machine, each with its own grace but at most `most` seconds; their objects stay in the API.
+    pub async fn stop_all_pods(&self, most: i64) {
+        *self.inner.draining.lock() = true;
+        for handle in self.inner.workers.lock().values() {
+            handle.orders.send_modify(|order| order.end = Some(End::Drain(most)));
+        }
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        // What has no worker: pods of which we never heard again.
+        let shared = &self.inner.shared;
+        for sandbox in shared.runtime.sandboxes(HashMap::new()).await.unwrap_or_default() {
+            if sandbox.state == i32::from(k8s_cri::v1::PodSandboxState::SandboxReady)
+                && sandbox.labels.contains_key(labels::POD_UID)
+            {
+                let _ = shared.runtime.stop_sandbox(&sandbox.id).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! containerd's event stream: tells the worker of a pod that one of its containers has ended.
+//!
+//! Nothing depends on it being complete: after every break of the stream all workers look for themselves.
+
+use crate::agent::Shared;
+use crate::runtime::NAMESPACE;
+use containerd_client::events::TaskExit;
+use containerd_client::services::v1::SubscribeRequest;
+use prost::Message;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) async fn follow(shared: Arc<Shared>, cancel: CancellationToken) {
+    let mut pause = Duration::from_millis(50);
+    loop {
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            outcome = one_stream(&shared) => {
+                tracing::debug!(?outcome, "containerd's event stream ended");
+                if outcome.is_ok() {
+                    pause = Duration::from_millis(50);
+                }
+            }
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(Duration::from_secs(2));
+        shared.directory.relist_all();
+    }
+}
+
+async fn one_stream(shared: &Shared) -> Result<(), tonic::Status> {
+    let filters = vec![format!("namespace=={NAMESPACE},topic==/tasks/exit")];
+    let mut stream = shared.runtime.events().subscribe(SubscribeRequest { filters }).await?.into_inner();
+    while let Some(envelope) = stream.message().await? {
+        let Some(event) = envelope.event else { continue };
+        let Ok(exit) = TaskExit::decode(event.value.as_slice()) else { continue };
+        // Others are processes of an exec.
+        if exit.id == exit.container_id {
+            shared.directory.ended(&exit.container_id);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+use super::*;
+use crate::pod::observed::Sandbox;
+use serde_json::json;
+
+fn pod(spec: serde_json::Value) -> Pod {
+    serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "spec": spec})).unwrap()
+}
+
+fn seen(name: &str, state: State, exit_code: i32) -> Seen {
+    Seen {
+        id: format!("{name}-id"),
+        sandbox: "s".into(),
+        name: name.into(),
+        attempt: 0,
+        state,
+        created_at: 1,
+        started_at: 1_000_000_000,
+        finished_at: 2_000_000_000,
+        exit_code,
+        reason: String::new(),
+        message: String::new(),
+        image: "i".into(),
+        image_id: "sha256:1".into(),
+        hash: String::new(),
+    }
+}
+
+fn status(pod: &Pod, containers: Vec<Seen>, ready: &[&str], last: bool) -> PodStatus {
+    let sandboxes =
+        vec![Sandbox { id: "s".into(), attempt: 0, ready: true, created_at: 1, ips: vec!["10.1.0.2".into()] }];
+    let ready: HashSet<String> = ready.iter().map(|r| (*r).to_owned()).collect();
+    generate(&Facts {
+        pod,
+        observed: &Observed { sandboxes, containers },
+        waiting: &HashMap::new(),
+        started: &ready,
+        ready: &ready,
+        failed: None,
+        last,
+        start_time: Timestamp::UNIX_EPOCH,
+        now: Timestamp::UNIX_EPOCH,
+        node_ip: "192.0.2.1".parse().unwrap(),
+        before: &PodStatus::default(),
+    })
+}
+
+fn condition<'a>(status: &'a PodStatus, kind: &str) -> &'a PodCondition {
+    status.conditions.as_ref().unwrap().iter().find(|c| c.type_ == kind).unwrap()
+}
+
+#[test]
+fn phases_follow_policy_and_exit_codes() {
+    for (policy, containers, phase) in [
+        ("Always", vec![], "Pending"),
+        ("Always", vec![seen("a", State::Running, 0)], "Running"),
+        ("Always", vec![seen("a", State::Exited, 1)], "Running"),
+        ("OnFailure", vec![seen("a", State::Exited, 1)], "Running"),
+        ("OnFailure", vec![seen("a", State::Exited, 0)], "Succeeded"),
+        ("Never", vec![seen("a", State::Exited, 0)], "Succeeded"),
+        ("Never", vec![seen("a", State::Exited, 3)], "Failed"),
+    ] {
+        let pod = pod(json!({"restartPolicy": policy, "containers": [{"name": "a"}]}));
+        assert_eq!(status(&pod, containers, &[], false).phase.as_deref(), Some(phase), "{policy}");
+    }
+    let always = pod(json!({"containers": [{"name": "a"}]}));
+    assert_eq!(status(&always, vec![seen("a", State::Exited, 137)], &[], true).phase.as_deref(), Some("Failed"));
+}
+
+#[test]
+fn readiness_reaches_the_conditions() {
+    let pod = pod(json!({"containers": [{"name": "a"}, {"name": "b"}]}));
+    let both = || vec![seen("a", State::Running, 0), seen("b", State::Running, 0)];
+    let half = status(&pod, both(), &["a-id"], false);
+    let ready = condition(&half, "Ready");
+    assert_eq!((ready.status.as_str(), ready.reason.as_deref()), ("False", Some("ContainersNotReady")));
+    assert_eq!(ready.message.as_deref(), Some("containers with unready status: [b]"));
+    let whole = status(&pod, both(), &["a-id", "b-id"], false);
+    assert_eq!(condition(&whole, "Ready").status, "True");
+    assert_eq!(whole.pod_ip.as_deref(), Some("10.1.0.2"));
+}
+
+#[test]
+fn init_containers_hold_the_pod_pending() {
+    let pod = pod(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}));
+    let waiting = status(&pod, vec![seen("i", State::Running, 0)], &[], false);
+    assert_eq!(waiting.phase.as_deref(), Some("Pending"));
+    assert_eq!(condition(&waiting, "Initialized").message.as_deref(), Some("containers with incomplete status: [i]"));
+    let state = waiting.container_statuses.unwrap()[0].state.clone().unwrap();
+    assert_eq!(state.waiting.unwrap().reason.as_deref(), Some("PodInitializing"));
+}
