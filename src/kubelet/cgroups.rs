@@ -41,7 +41,9 @@ pub(crate) fn prepare(instance: &str, pod: &Pod) {
     }
     let containers = pod.spec.iter().flat_map(|s| &s.containers);
     let milli: i64 = containers
-        .filter_map(|c| resources::milli_cpu(&resources::requests(c)).or_else(|| resources::milli_cpu(&resources::limits(c))))
+        .filter_map(|c| {
+            resources::milli_cpu(&resources::requests(c)).or_else(|| resources::milli_cpu(&resources::limits(c)))
+        })
         .sum();
     let shares = resources::shares(milli);
     let parent = parent(instance, pod);
@@ -76,13 +78,33 @@ pub(crate) fn remove_instance(instance: &str) {
     remove_below(&format!("/{instance}"));
 }
 
+/// Every process in the cgroups of an instance.
+pub(crate) fn processes(instance: &str) -> Vec<rustix::process::Pid> {
+    let mut out = Vec::new();
+    for root in hierarchies() {
+        collect(&root.join(instance), &mut out);
+    }
+    out
+}
+
+fn collect(dir: &Path, out: &mut Vec<rustix::process::Pid>) {
+    let pids = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    out.extend(pids.lines().filter_map(|l| l.parse().ok()).filter_map(rustix::process::Pid::from_raw));
+    for child in fs::read_dir(dir).into_iter().flatten().flatten().filter(|c| c.file_type().is_ok_and(|t| t.is_dir())) {
+        collect(&child.path(), out);
+    }
+}
+
+fn hierarchies() -> Vec<PathBuf> {
+    let all = fs::read_dir(ROOT).into_iter().flatten().flatten();
+    let mut roots: Vec<PathBuf> = all.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect();
+    roots.push(PathBuf::from(ROOT));
+    roots
+}
+
 fn remove_below(parent: &str) {
     let relative = parent.trim_start_matches('/');
-    let Ok(hierarchies) = fs::read_dir(ROOT) else { return };
-    let mut roots: Vec<PathBuf> =
-        hierarchies.flatten().filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect();
-    roots.push(PathBuf::from(ROOT));
-    for root in roots {
+    for root in hierarchies() {
         let dir = root.join(relative);
         if dir.is_dir() {
             remove_tree(&dir);

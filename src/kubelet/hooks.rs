@@ -20,11 +20,8 @@ pub(crate) async fn run(
 ) -> Result<(), String> {
     if let Some(exec) = &handler.exec {
         let command = exec.command.clone().unwrap_or_default();
-        let answer = shared
-            .runtime
-            .exec_sync(id, command.clone(), Duration::ZERO)
-            .await
-            .map_err(|s| s.message().to_owned())?;
+        let answer =
+            shared.runtime.exec_sync(id, command.clone(), Duration::ZERO).await.map_err(|s| s.message().to_owned())?;
         if answer.exit_code == 0 {
             return Ok(());
         }
@@ -66,7 +63,13 @@ pub(crate) async fn kill(shared: &Shared, pod: &Pod, seen: &Seen, pod_ips: &[Str
         match tokio::time::timeout(patience, run(shared, pod, container, &seen.id, pod_ips, hook)).await {
             Ok(Ok(())) => {}
             Ok(Err(message)) => {
-                shared.event(pod, Some(&seen.name), true, "FailedPreStopHook", format!("PreStopHook failed: {message}"));
+                shared.event(
+                    pod,
+                    Some(&seen.name),
+                    true,
+                    "FailedPreStopHook",
+                    format!("PreStopHook failed: {message}"),
+                );
             }
             Err(_) => tracing::debug!(container = seen.name, "preStop used up the grace period"),
         }

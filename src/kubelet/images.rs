@@ -23,7 +23,9 @@ pub enum Error {
     NotAnArchive(String),
     #[error("the image archive is damaged: {0}")]
     Damaged(String),
-    #[error("the archive names no image: write it with a name (docker save NAME, or an org.opencontainers.image.ref.name)")]
+    #[error(
+        "the archive names no image: write it with a name (docker save NAME, or an org.opencontainers.image.ref.name)"
+    )]
     Nameless,
     #[error("invalid image name {0:?}")]
     Name(String),

@@ -53,10 +53,7 @@ pub(crate) fn container_annotations(pod: &Pod, container: &Container, attempt: u
             MESSAGE_PATH.to_owned(),
             container.termination_message_path.clone().unwrap_or_else(|| "/dev/termination-log".to_owned()),
         ),
-        (
-            MESSAGE_POLICY.to_owned(),
-            container.termination_message_policy.clone().unwrap_or_else(|| "File".to_owned()),
-        ),
+        (MESSAGE_POLICY.to_owned(), container.termination_message_policy.clone().unwrap_or_else(|| "File".to_owned())),
     ]);
     if let Some(grace) = pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds) {
         all.insert(GRACE.to_owned(), grace.to_string());

@@ -20,10 +20,12 @@ mod prober;
 mod resources;
 mod runtime;
 mod security;
+mod teardown;
 mod volumes;
 
 pub use agent::{Agent, Wanted};
 pub use runtime::Runtime;
+pub use teardown::teardown;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

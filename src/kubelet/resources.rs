@@ -54,10 +54,8 @@ pub(crate) fn qos(pod: &Pod) -> Qos {
     let (mut any, mut guaranteed) = (false, true);
     for container in all {
         let (limits, requests) = (limits(container), requests(container));
-        let pairs = [
-            (milli_cpu(&requests), milli_cpu(&limits)),
-            (whole(&requests, "memory"), whole(&limits, "memory")),
-        ];
+        let pairs =
+            [(milli_cpu(&requests), milli_cpu(&limits)), (whole(&requests, "memory"), whole(&limits, "memory"))];
         for (request, limit) in pairs {
             let (request, limit) = (request.filter(|v| *v > 0), limit.filter(|v| *v > 0));
             any |= request.is_some() || limit.is_some();

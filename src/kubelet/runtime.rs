@@ -55,12 +55,11 @@ impl Runtime {
     #[must_use]
     pub fn connect(socket: &Path) -> Self {
         let socket = socket.to_owned();
-        let channel = Endpoint::from_static("http://containerd").connect_with_connector_lazy(tower::service_fn(
-            move |_: Uri| {
+        let channel =
+            Endpoint::from_static("http://containerd").connect_with_connector_lazy(tower::service_fn(move |_: Uri| {
                 let socket = socket.clone();
                 async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
-            },
-        ));
+            }));
         Self {
             cri: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
             images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),

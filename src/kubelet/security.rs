@@ -31,10 +31,7 @@ pub(crate) fn namespaces(pod: &Pod) -> NamespaceOption {
     let shared = spec.and_then(|s| s.share_process_namespace).unwrap_or(false);
     NamespaceOption {
         network: node(spec.and_then(|s| s.host_network), NamespaceMode::Pod),
-        pid: node(
-            spec.and_then(|s| s.host_pid),
-            if shared { NamespaceMode::Pod } else { NamespaceMode::Container },
-        ),
+        pid: node(spec.and_then(|s| s.host_pid), if shared { NamespaceMode::Pod } else { NamespaceMode::Container }),
         ipc: node(spec.and_then(|s| s.host_ipc), NamespaceMode::Pod),
         ..Default::default()
     }

@@ -29,8 +29,7 @@ impl SelfImage {
     /// When the executable cannot be read.
     pub fn of(executable: &Path, data_dir: &Path) -> io::Result<Self> {
         let meta = fs::metadata(executable)?;
-        let identity =
-            format!("{} {} {} {}.{}", meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
+        let identity = format!("{} {} {} {}.{}", meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec());
         let note = data_dir.join("self-image");
         let known = fs::read_to_string(&note)
             .ok()

@@ -81,7 +81,9 @@ pub(crate) fn of_resource(pod: &Pod, own: &Container, selector: &ResourceFieldSe
         None => Quantity::parse("1").map_err(|e| e.to_string())?,
     };
     let (milli, value) = match selector.resource.as_str() {
-        "limits.cpu" => (true, resources::milli_cpu(&limits).filter(|v| *v > 0).unwrap_or(resources::machine_cpus() * 1000)),
+        "limits.cpu" => {
+            (true, resources::milli_cpu(&limits).filter(|v| *v > 0).unwrap_or(resources::machine_cpus() * 1000))
+        }
         "requests.cpu" => (true, resources::milli_cpu(&requests).unwrap_or(0)),
         "limits.memory" => {
             (false, resources::whole(&limits, "memory").filter(|v| *v > 0).unwrap_or_else(resources::machine_memory))

@@ -20,9 +20,9 @@ pub(super) fn environment(services: &[Arc<Service>], namespace: &str, links: boo
         if master
             && namespace != "default"
             && links
-            && services.iter().any(|s| {
-                s.metadata.namespace.as_deref() == Some(namespace) && s.metadata.name.as_deref() == Some(name)
-            })
+            && services
+                .iter()
+                .any(|s| s.metadata.namespace.as_deref() == Some(namespace) && s.metadata.name.as_deref() == Some(name))
         {
             continue;
         }
@@ -81,8 +81,12 @@ mod tests {
 
     #[test]
     fn own_services_and_the_api_are_named() {
-        let all = [service("default", "kubernetes", "10.0.0.1"), service("ns", "red-is", "10.0.0.2"),
-            service("other", "x", "10.0.0.3"), service("ns", "headless", "None")];
+        let all = [
+            service("default", "kubernetes", "10.0.0.1"),
+            service("ns", "red-is", "10.0.0.2"),
+            service("other", "x", "10.0.0.3"),
+            service("ns", "headless", "None"),
+        ];
         let env = environment(&all, "ns", true);
         assert_eq!(env.get("KUBERNETES_SERVICE_HOST"), Some("10.0.0.1"));
         assert_eq!(env.get("RED_IS_SERVICE_PORT_P_X"), Some("80"));

@@ -40,7 +40,13 @@ impl Blob {
     }
 
     pub(crate) fn len(&self) -> u64 {
-        self.parts.iter().map(|p| match p { Part::Bytes(b) => b.len() as u64, Part::File { len, .. } => *len }).sum()
+        self.parts
+            .iter()
+            .map(|p| match p {
+                Part::Bytes(b) => b.len() as u64,
+                Part::File { len, .. } => *len,
+            })
+            .sum()
     }
 
     pub(crate) fn read(&self) -> io::Result<Vec<u8>> {
@@ -232,10 +238,7 @@ impl Store {
             Err(status) if status.code() == Code::AlreadyExists => self.label(digest, labels).await?,
             Err(status) => return Err(status.into()),
         }
-        reading
-            .await
-            .map_err(|e| Error::Damaged(e.to_string()))?
-            .map_err(|e| Error::Read(digest.to_owned(), e))
+        reading.await.map_err(|e| Error::Damaged(e.to_string()))?.map_err(|e| Error::Read(digest.to_owned(), e))
     }
 
     /// Adds labels to content that exists.
@@ -344,8 +347,7 @@ impl Store {
             let create = CreateImageRequest { image: Some(image.clone()), source_date_epoch: None };
             match self.runtime.image_names().create(self.leased(create)).await {
                 Err(status) if status.code() == Code::AlreadyExists => {
-                    let update =
-                        UpdateImageRequest { image: Some(image), update_mask: None, source_date_epoch: None };
+                    let update = UpdateImageRequest { image: Some(image), update_mask: None, source_date_epoch: None };
                     self.runtime.image_names().update(self.leased(update)).await?;
                 }
                 Err(status) => return Err(status.into()),
@@ -404,9 +406,8 @@ fn platform_manifest(source: &dyn Source, target: &Descriptor) -> Result<Manifes
             return Ok(manifest);
         }
         let here = |d: &&Descriptor| source.blob(&d.digest).is_some();
-        let fits = |d: &&Descriptor| {
-            d.platform.as_ref().is_none_or(|p| p.os == "linux" && p.architecture == architecture())
-        };
+        let fits =
+            |d: &&Descriptor| d.platform.as_ref().is_none_or(|p| p.os == "linux" && p.architecture == architecture());
         let next = manifest
             .manifests
             .iter()

@@ -102,7 +102,13 @@ pub(crate) async fn start(shared: &Shared, job: &Start<'_>) -> Result<Seen, Wait
     if let Some(hook) = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref())
         && let Err(message) = hooks::run(shared, pod, container, &id, ips, hook).await
     {
-        shared.event(pod, Some(&container.name), true, "FailedPostStartHook", format!("PostStartHook failed: {message}"));
+        shared.event(
+            pod,
+            Some(&container.name),
+            true,
+            "FailedPostStartHook",
+            format!("PostStartHook failed: {message}"),
+        );
         hooks::kill(shared, pod, &seen, ips, "FailedPostStartHook", super::grace(pod)).await;
         seen = read(shared, &id, &job.sandbox.id).await?;
     }

@@ -13,10 +13,21 @@ use std::collections::{HashMap, HashSet};
 pub(crate) enum Step {
     /// End what is left of dead sandboxes.
     StopSandbox(String),
-    RunSandbox { attempt: u32 },
+    RunSandbox {
+        attempt: u32,
+    },
     /// Start (again) the container of this name; `after` is the container whose end may ask for a back-off.
-    Start { name: String, attempt: u32, after: Option<String> },
-    Kill { id: String, name: String, why: String, restart: bool },
+    Start {
+        name: String,
+        attempt: u32,
+        after: Option<String>,
+    },
+    Kill {
+        id: String,
+        name: String,
+        why: String,
+        restart: bool,
+    },
 }
 
 /// What the plan must know beyond containerd.
@@ -119,9 +130,10 @@ fn without_sandbox(view: &View<'_>) -> Vec<Step> {
 
 fn init_failed_for_good(view: &View<'_>) -> bool {
     restart_policy(view.pod) == "Never"
-        && init_containers(view.pod).iter().filter(|c| !is_sidecar(c)).any(|c| {
-            view.observed.latest(&c.name).is_some_and(|s| s.state == State::Exited && s.exit_code != 0)
-        })
+        && init_containers(view.pod)
+            .iter()
+            .filter(|c| !is_sidecar(c))
+            .any(|c| view.observed.latest(&c.name).is_some_and(|s| s.state == State::Exited && s.exit_code != 0))
 }
 
 fn kill(container: &Container, seen: &Seen, why: &str, restart: bool) -> Step {

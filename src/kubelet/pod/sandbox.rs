@@ -32,7 +32,8 @@ pub(crate) fn config(config: &Config, pod: &Pod, attempt: u32) -> PodSandboxConf
             namespace: super::namespace(pod).to_owned(),
             attempt,
         }),
-        hostname: hostname(config, pod),
+        // The host's network comes with the host's name.
+        hostname: if super::host_network(pod) { String::new() } else { hostname(config, pod) },
         log_directory: log_dir(config, pod).to_string_lossy().into_owned(),
         dns_config: Some(dns::of_pod(config, pod)),
         port_mappings: port_mappings(pod),

@@ -51,7 +51,8 @@ pub(crate) fn generate(facts: &Facts<'_>) -> PodStatus {
         // The address of a pod that is over stays on record.
         ips = facts.before.pod_ips.iter().flatten().map(|p| p.ip.clone()).collect();
     }
-    let conditions = facts.conditions(&init, &mains, phase, sandbox.is_some() && (host_network(pod) || !ips.is_empty()));
+    let conditions =
+        facts.conditions(&init, &mains, phase, sandbox.is_some() && (host_network(pod) || !ips.is_empty()));
     PodStatus {
         phase: Some(phase.to_owned()),
         reason: facts.failed.map(|f| f.0.clone()),
@@ -214,7 +215,13 @@ impl Facts<'_> {
         }
         match (running, self.last) {
             (1.., _) => "Running",
-            (0, true) => if failed { "Failed" } else { "Succeeded" },
+            (0, true) => {
+                if failed {
+                    "Failed"
+                } else {
+                    "Succeeded"
+                }
+            }
             (0, false) => match policy {
                 "Always" => "Running",
                 _ if !failed => "Succeeded",
@@ -241,8 +248,7 @@ impl Facts<'_> {
             s.state.as_ref().is_some_and(|s| s.running.is_some() || s.terminated.is_some()) || s.restart_count > 0
         });
         let sidecars = init_containers(self.pod).iter().zip(init).filter(|(c, _)| is_sidecar(c)).map(|(_, s)| s);
-        let unready: Vec<&str> =
-            sidecars.chain(mains).filter(|s| !s.ready).map(|s| s.name.as_str()).collect();
+        let unready: Vec<&str> = sidecars.chain(mains).filter(|s| !s.ready).map(|s| s.name.as_str()).collect();
         let list = |names: &[&str]| format!("[{}]", names.join(" "));
 
         let initialized = match phase {
@@ -258,11 +264,9 @@ impl Facts<'_> {
             "Succeeded" => (false, Some("PodCompleted"), None),
             "Failed" => (false, Some("PodFailed"), None),
             _ if unready.is_empty() => (true, None, None),
-            _ => (
-                false,
-                Some("ContainersNotReady"),
-                Some(format!("containers with unready status: {}", list(&unready))),
-            ),
+            _ => {
+                (false, Some("ContainersNotReady"), Some(format!("containers with unready status: {}", list(&unready))))
+            }
         };
         let gates = self.pod.spec.iter().flat_map(|s| s.readiness_gates.iter().flatten());
         let held = |kind: &str| {

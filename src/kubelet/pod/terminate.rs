@@ -2,7 +2,7 @@
 
 use super::observed::{Observed, Seen};
 use super::worker::{End, Next, Order, Worker};
-use super::{find_container, grace, is_sidecar, uid};
+use super::{find_container, full_name, grace, is_sidecar, uid};
 use crate::{cgroups, hooks, volumes};
 use k8s_openapi::api::core::v1::Pod;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl Worker {
         }
         for sandbox in &self.observed.sandboxes {
             if let Err(status) = self.shared.runtime.stop_sandbox(&sandbox.id).await {
-                tracing::warn!(pod = Self::describe(pod), error = status.message(), "sandbox does not stop");
+                tracing::warn!(pod = full_name(pod), error = status.message(), "sandbox does not stop");
                 return again;
             }
         }
@@ -63,12 +63,12 @@ impl Worker {
         self.shared.puller.forget(uid(pod));
         let dir = volumes::pod_dir(&self.shared.config, pod);
         if let Err(error) = volumes::tear_down::remove(&dir) {
-            tracing::warn!(pod = Self::describe(pod), %error, "the pod's folder stays");
+            tracing::warn!(pod = full_name(pod), %error, "the pod's folder stays");
         }
         if order.end.is_none()
             && let Err(error) = self.shared.cluster.finish(pod, status).await
         {
-            tracing::warn!(pod = Self::describe(pod), %error, "last status or deletion not written");
+            tracing::warn!(pod = full_name(pod), %error, "last status or deletion not written");
             return again;
         }
         self.remove_all(pod).await;
@@ -92,7 +92,7 @@ impl Worker {
     }
 
     fn leave(&self, pod: &Arc<Pod>) -> Next {
-        tracing::debug!(pod = Self::describe(pod), "gone");
+        tracing::debug!(pod = full_name(pod), "gone");
         Next::Done
     }
 }

@@ -7,7 +7,7 @@ use super::container::{self, Waiting};
 use super::observed::{Observed, Sandbox, Seen, State, sandbox_ips};
 use super::plan::{Step, View, plan};
 use super::status::{Facts, generate};
-use super::{full_name, grace, is_finished, namespace, reference, restart_policy, sandbox, uid};
+use super::{full_name, grace, is_finished, restart_policy, sandbox, uid};
 use crate::agent::{Shared, Wake, Woken};
 use crate::prober::Prober;
 use crate::volumes::{self, Ready, Tokens};
@@ -159,8 +159,8 @@ impl Worker {
             }
             // The downward API shows labels and annotations.
             Some(old) => {
-                self.volumes_changed |= old.metadata.labels != pod.metadata.labels
-                    || old.metadata.annotations != pod.metadata.annotations;
+                self.volumes_changed |=
+                    old.metadata.labels != pod.metadata.labels || old.metadata.annotations != pod.metadata.annotations;
             }
         }
         self.seen_pod = Some(Arc::clone(pod));
@@ -416,7 +416,8 @@ impl Worker {
             }
             Err(message) => {
                 self.shared.event(pod, None, true, "FailedMount", message);
-                let delay = self.volume_retry.map_or(Duration::from_millis(500), |(_, d)| (d * 2).min(VOLUME_RETRY_MAX));
+                let delay =
+                    self.volume_retry.map_or(Duration::from_millis(500), |(_, d)| (d * 2).min(VOLUME_RETRY_MAX));
                 let at = Instant::now() + delay;
                 self.volume_retry = Some((at, delay));
                 Err(at)
@@ -468,6 +469,7 @@ impl Worker {
         let sandbox_config: PodSandboxConfig = sandbox::config(&self.shared.config, pod, sandbox.attempt);
         let volumes = self.volumes.clone().unwrap_or_default();
         let shared = Arc::clone(&self.shared);
+        let wake = Arc::clone(&self.wake);
         let job = container::Start {
             pod,
             container: &container,
@@ -475,7 +477,7 @@ impl Worker {
             sandbox_config: &sandbox_config,
             volumes: &volumes,
             attempt,
-            created: &|id| shared.directory.put(id, &self.wake),
+            created: &|id| shared.directory.put(id, &wake),
         };
         if self.before.phase.is_none() || self.before.container_statuses.is_none() {
             self.report(pod);
@@ -565,11 +567,6 @@ impl Worker {
             self.before = status.clone();
             self.shared.cluster.report(pod, status);
         }
-    }
-
-    pub(super) fn describe(pod: &Pod) -> String {
-        let _ = (namespace(pod), reference(pod, None));
-        full_name(pod)
     }
 }
 

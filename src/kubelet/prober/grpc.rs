@@ -48,7 +48,10 @@ async fn exchange(address: &str, service: &str, timeout: Duration) -> Result<(),
         let status = body.trailers().and_then(|t| t.get("grpc-status")).or_else(|| headers.get("grpc-status")).cloned();
         let bytes = body.to_bytes();
         if status.as_ref().is_some_and(|s| s != "0") {
-            return Err(format!("service unhealthy (grpc status {})", status.map_or_else(String::new, |s| s.to_str().unwrap_or("?").to_owned())));
+            return Err(format!(
+                "service unhealthy (grpc status {})",
+                status.map_or_else(String::new, |s| s.to_str().unwrap_or("?").to_owned())
+            ));
         }
         let response = CheckResponse::decode(bytes.get(5..).unwrap_or_default()).map_err(text)?;
         match response.status {

@@ -110,9 +110,9 @@ impl Target {
         };
         match tokio::time::timeout(timeout, work).await {
             Ok(answer) => answer,
-            Err(_) => Err(format!(
-                "{shown}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-            )),
+            Err(_) => {
+                Err(format!("{shown}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)"))
+            }
         }
     }
 

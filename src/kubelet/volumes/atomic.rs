@@ -112,9 +112,7 @@ mod tests {
 
     fn files(list: &[(&str, &str)]) -> Files {
         list.iter()
-            .map(|(path, text)| {
-                ((*path).to_owned(), File { bytes: text.as_bytes().to_vec(), mode: 0o640, user: None })
-            })
+            .map(|(path, text)| ((*path).to_owned(), File { bytes: text.as_bytes().to_vec(), mode: 0o640, user: None }))
             .collect()
     }
 

@@ -28,9 +28,9 @@ pub(crate) fn of_container(
     let mut out = Vec::new();
     let mut own_hosts = false;
     for (index, wanted) in container.volume_mounts.iter().flatten().enumerate() {
-        let ready = volumes
-            .get(&wanted.name)
-            .ok_or_else(|| format!("cannot find volume \"{}\" to mount into container \"{}\"", wanted.name, container.name))?;
+        let ready = volumes.get(&wanted.name).ok_or_else(|| {
+            format!("cannot find volume \"{}\" to mount into container \"{}\"", wanted.name, container.name)
+        })?;
         own_hosts |= Path::new(&wanted.mount_path) == Path::new("/etc/hosts");
         let host_path = match sub_path(wanted, environment)? {
             Some(sub) => {
@@ -39,8 +39,12 @@ pub(crate) fn of_container(
                     .join(&wanted.name)
                     .join(&container.name)
                     .join(index.to_string());
-                bind_sub_path(&ready.path, &sub, &target)
-                    .map_err(|e| format!("failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {e}", wanted.name, container.name))?;
+                bind_sub_path(&ready.path, &sub, &target).map_err(|e| {
+                    format!(
+                        "failed to prepare subPath for volumeMount \"{}\" of container \"{}\": {e}",
+                        wanted.name, container.name
+                    )
+                })?;
                 target
             }
             None => ready.path.clone(),
@@ -145,11 +149,7 @@ fn bind_sub_path(volume: &Path, sub: &str, target: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn make_beneath(
-    root: &OwnedFd,
-    sub: &str,
-    beneath: &dyn Fn(&Path) -> rustix::io::Result<OwnedFd>,
-) -> io::Result<()> {
+fn make_beneath(root: &OwnedFd, sub: &str, beneath: &dyn Fn(&Path) -> rustix::io::Result<OwnedFd>) -> io::Result<()> {
     let mut at = PathBuf::new();
     for part in Path::new(sub).components() {
         let Component::Normal(name) = part else { continue };

@@ -21,10 +21,7 @@ pub(super) struct File {
 pub(super) type Files = BTreeMap<String, File>;
 
 /// The plugin's name and the files; `None` when the volume is of another kind.
-pub(super) async fn of_volume(
-    context: &Context<'_>,
-    volume: &Volume,
-) -> Result<Option<(&'static str, Files)>, String> {
+pub(super) async fn of_volume(context: &Context<'_>, volume: &Volume) -> Result<Option<(&'static str, Files)>, String> {
     let mut files = Files::new();
     if let Some(source) = &volume.config_map {
         let style = Style::new(source.default_mode, source.default_user);

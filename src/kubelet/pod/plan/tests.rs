@@ -94,5 +94,7 @@ fn a_changed_image_replaces_the_container() {
     let old = pod(json!({"containers": [{"name": "a", "image": "1"}]}));
     let new = pod(json!({"containers": [{"name": "a", "image": "2"}]}));
     let got = steps(&new, vec![sandbox(true)], vec![seen(&old, "a", State::Running, 0)], &[]);
-    assert!(matches!(&got[..], [Step::Kill { restart: true, why, .. }] if why == "Container a definition changed, will be restarted"));
+    assert!(
+        matches!(&got[..], [Step::Kill { restart: true, why, .. }] if why == "Container a definition changed, will be restarted")
+    );
 }
