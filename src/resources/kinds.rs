@@ -17,5 +17,6 @@ pub(crate) mod rbac;
 pub(crate) mod replicas;
 pub(crate) mod service;
 pub(crate) mod service_account;
+pub(crate) mod storage;
 pub(crate) mod template;
 pub(crate) mod volume;

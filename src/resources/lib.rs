@@ -11,10 +11,12 @@ mod kinds;
 mod metadata;
 pub mod normalize;
 pub mod openapi;
+mod registry;
 mod resource;
 mod schema;
 mod table;
 
 pub use columns::{Column, human_duration};
 pub use duplicates::duplicate_fields;
-pub use resource::{Group, Hooks, Registry, Resource, Subresource};
+pub use registry::{Group, Registry};
+pub use resource::{Hooks, Resource, Subresource};

@@ -1,12 +1,12 @@
-//! [`Resource`], a row of the table with the rules all kinds share, and [`Registry`], the table itself.
+//! [`Resource`], a row of the table, with the rules that all kinds share.
 
 use crate::columns::{self, Column};
+use crate::defaults::{self, Table};
 use crate::metadata;
 use jiff::Timestamp;
-use mini_api::{FieldError, Meta, Status};
+use mini_api::{FieldError, Meta, Status, names};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// One served kind in one version.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub struct Subresource {
 pub struct Hooks {
     /// Fills what the author of an object left out.
     pub default: fn(&mut Value),
+    /// The status of an object of which nobody has reported anything yet.
+    pub status: Table,
     /// Runs after the generic part of [`Resource::prepare_create`].
     pub prepare_create: fn(&mut Value),
     /// Runs after the generic part of [`Resource::prepare_update`]: new, old, subresource.
@@ -80,9 +82,11 @@ impl Hooks {
     /// The generic kind: nothing to default, nothing to check but metadata, columns NAME and AGE.
     pub const NONE: Self = Self {
         default: |_| {},
+        status: &[],
         prepare_create: |_| {},
         prepare_update: |_, _, _| {},
-        name: |_| Vec::new(),
+        // A name is a segment of paths and of storage keys, whatever else it may be.
+        name: names::is_path_segment,
         validate: |_, _| {},
         validate_update: |_, _, _, _| {},
         columns: &[columns::NAME, columns::AGE],
@@ -144,12 +148,14 @@ impl Resource {
     /// Fills what the author left out, as upstream's decoder does. Idempotent.
     pub fn default(&self, v: &mut Value) {
         (self.hooks.default)(v);
+        defaults::apply(self.hooks.status, v);
     }
 
     /// What a create sets after mutating admission and before validation: no status of the author's, generation 1.
     pub fn prepare_create(&self, v: &mut Value) {
         if self.hooks.status_reset && self.subresource("status").is_some() {
             mini_api::meta::object_mut(v).remove("status");
+            defaults::apply(self.hooks.status, v);
         }
         let meta = v.meta_mut();
         for system in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
@@ -248,7 +254,7 @@ impl Resource {
         })
     }
 
-    /// Turns an object of this version into the one that is stored; see [`Registry::stored_as`].
+    /// Turns an object of this version into the one that is stored; see [`crate::Registry::stored_as`].
     pub fn to_stored(&self, v: &mut Value) {
         if let Some(convert) = self.hooks.to_stored {
             convert(v);
@@ -298,80 +304,4 @@ fn desired_differs(new: &Value, old: &Value) -> bool {
 pub(crate) fn bump_generation(new: &mut Value, old: &Value) {
     let next = columns::int(old, &["metadata", "generation"]) + 1;
     new.meta_mut().insert("generation".to_owned(), next.into());
-}
-
-/// An API group as discovery lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
-    pub name: String,
-    /// Preferred first.
-    pub versions: Vec<String>,
-    pub preferred: String,
-}
-
-/// All served kinds.
-#[derive(Clone, Debug, Default)]
-pub struct Registry {
-    rows: Vec<Arc<Resource>>,
-    by_plural: BTreeMap<String, Vec<Arc<Resource>>>,
-    by_kind: BTreeMap<String, Vec<Arc<Resource>>>,
-}
-
-impl Registry {
-    /// The built-in kinds.
-    #[must_use]
-    pub fn builtin() -> Self {
-        let mut registry = Self::default();
-        for row in crate::table::rows() {
-            registry.insert(row);
-        }
-        registry
-    }
-
-    /// Adds a row at the end.
-    pub fn insert(&mut self, row: Resource) {
-        let row = Arc::new(row);
-        self.by_plural.entry(row.plural.clone()).or_default().push(Arc::clone(&row));
-        self.by_kind.entry(row.kind.clone()).or_default().push(Arc::clone(&row));
-        self.rows.push(row);
-    }
-
-    #[must_use]
-    pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
-        self.by_plural.get(plural)?.iter().find(|r| r.group == group && r.version == version).cloned()
-    }
-
-    #[must_use]
-    pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<Resource>> {
-        self.by_kind.get(kind)?.iter().find(|r| r.group == group && r.version == version).cloned()
-    }
-
-    /// The row in whose version objects of `resource` are stored.
-    #[must_use]
-    pub fn stored_as(&self, resource: &Resource) -> Option<Arc<Resource>> {
-        self.rows.iter().find(|r| r.storage == resource.storage && !r.converts()).cloned()
-    }
-
-    /// Rows in the order of discovery.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.rows.iter()
-    }
-
-    /// Groups in the order of discovery, the core group (empty name) first.
-    #[must_use]
-    pub fn groups(&self) -> Vec<Group> {
-        let mut groups: Vec<Group> = Vec::new();
-        for row in &self.rows {
-            match groups.iter_mut().find(|g| g.name == row.group) {
-                Some(group) if group.versions.contains(&row.version) => {}
-                Some(group) => group.versions.push(row.version.clone()),
-                None => groups.push(Group {
-                    name: row.group.clone(),
-                    versions: vec![row.version.clone()],
-                    preferred: row.version.clone(),
-                }),
-            }
-        }
-        groups
-    }
 }

@@ -2,7 +2,7 @@
 
 use crate::kinds::{
     batch, config, daemons, deployment, endpoints, event, lease, limits, namespace, networking, node, others, pod,
-    rbac, replicas, service, service_account, volume,
+    rbac, replicas, service, service_account, storage, volume,
 };
 use crate::resource::{Hooks, Resource, Subresource};
 
@@ -309,17 +309,17 @@ static ROWS: &[Row] =
         row(RBAC, "v1", "ClusterRole", "clusterroles").hooks(&rbac::CLUSTER_ROLE).cluster(),
         row(RBAC, "v1", "RoleBinding", "rolebindings").hooks(&rbac::BINDING),
         row(RBAC, "v1", "Role", "roles").hooks(&rbac::ROLE),
-        row(STORAGE, "v1", "CSIDriver", "csidrivers").hooks(&others::CSI_DRIVER).cluster(),
-        row(STORAGE, "v1", "CSINode", "csinodes").hooks(&others::CSI_NODE).cluster(),
-        row(STORAGE, "v1", "CSIStorageCapacity", "csistoragecapacities").hooks(&others::CSI_CAPACITY),
-        row(STORAGE, "v1", "StorageClass", "storageclasses").hooks(&volume::CLASS).cluster().short(&["sc"]),
-        row(STORAGE, "v1", "VolumeAttachment", "volumeattachments").hooks(&others::ATTACHMENT).cluster().sub(&[(
+        row(STORAGE, "v1", "CSIDriver", "csidrivers").hooks(&storage::CSI_DRIVER).cluster(),
+        row(STORAGE, "v1", "CSINode", "csinodes").hooks(&storage::CSI_NODE).cluster(),
+        row(STORAGE, "v1", "CSIStorageCapacity", "csistoragecapacities").hooks(&storage::CSI_CAPACITY),
+        row(STORAGE, "v1", "StorageClass", "storageclasses").hooks(&storage::CLASS).cluster().short(&["sc"]),
+        row(STORAGE, "v1", "VolumeAttachment", "volumeattachments").hooks(&storage::ATTACHMENT).cluster().sub(&[(
             "status",
             "VolumeAttachment",
             CHANGE,
         )]),
         row(STORAGE, "v1", "VolumeAttributesClass", "volumeattributesclasses")
-            .hooks(&others::ATTRIBUTES_CLASS)
+            .hooks(&storage::ATTRIBUTES_CLASS)
             .cluster()
             .short(&["vac"]),
         row("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses")

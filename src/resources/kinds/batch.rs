@@ -16,6 +16,7 @@ const CRON_NAME_MAX: usize = 52;
 
 pub(crate) const JOB: Hooks = Hooks {
     default: |v| default_job("spec", v),
+    status: &[("status", Default::Map)],
     prepare_create: own_pods,
     name: names::is_dns1123_subdomain,
     validate: |v, errors| validate_job(&At::root(v).get("spec"), true, errors),
@@ -54,11 +55,11 @@ pub(crate) const CRON_JOB: Hooks = Hooks {
             ("spec.suspend", Default::Bool(false)),
             ("spec.successfulJobsHistoryLimit", Default::Int(3)),
             ("spec.failedJobsHistoryLimit", Default::Int(1)),
-            ("status", Default::Map),
         ];
         defaults::apply(TABLE, v);
         template::default_at("spec.jobTemplate.spec.template", v);
     },
+    status: &[("status", Default::Map)],
     name: |name| {
         let mut errors = names::is_dns1123_subdomain(name);
         if name.len() > CRON_NAME_MAX {
@@ -137,7 +138,6 @@ fn default_job(path: &str, v: &mut Value) {
         defaults::apply(TABLE, spec);
         template::default_at("template", spec);
     });
-    defaults::apply(&[("status", Default::Map)], v);
     let labels = columns::map(v, &["spec", "template", "metadata", "labels"]).cloned();
     if let Some(labels) = labels
         && v.labels().is_none_or(serde_json::Map::is_empty)

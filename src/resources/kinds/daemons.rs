@@ -12,6 +12,11 @@ use serde_json::{Value, json};
 
 pub(crate) const STATEFUL: Hooks = Hooks {
     default: default_stateful,
+    status: &[
+        ("status", Default::Map),
+        ("status.replicas", Default::Int(0)),
+        ("status.availableReplicas", Default::Int(0)),
+    ],
     name: names::is_dns1123_subdomain,
     validate: validate_stateful,
     validate_update: |new, old, subresource, errors| {
@@ -42,6 +47,13 @@ pub(crate) const STATEFUL: Hooks = Hooks {
 
 pub(crate) const DAEMON: Hooks = Hooks {
     default: default_daemon,
+    status: &[
+        ("status", Default::Map),
+        ("status.currentNumberScheduled", Default::Int(0)),
+        ("status.numberMisscheduled", Default::Int(0)),
+        ("status.desiredNumberScheduled", Default::Int(0)),
+        ("status.numberReady", Default::Int(0)),
+    ],
     name: names::is_dns1123_subdomain,
     validate: validate_daemon,
     validate_update: |new, old, subresource, errors| {
@@ -130,20 +142,12 @@ const STATEFUL_DEFAULTS: Table = &[
     ("spec.volumeClaimTemplates[].spec.volumeMode", Default::Str("Filesystem")),
     ("spec.volumeClaimTemplates[].status", Default::Map),
     ("spec.volumeClaimTemplates[].status.phase", Default::Str("Pending")),
-    ("status", Default::Map),
-    ("status.replicas", Default::Int(0)),
-    ("status.availableReplicas", Default::Int(0)),
 ];
 
 const DAEMON_DEFAULTS: Table = &[
     ("spec.revisionHistoryLimit", Default::Int(10)),
     ("spec.updateStrategy", Default::Map),
     ("spec.updateStrategy.type", Default::Str("RollingUpdate")),
-    ("status", Default::Map),
-    ("status.currentNumberScheduled", Default::Int(0)),
-    ("status.numberMisscheduled", Default::Int(0)),
-    ("status.desiredNumberScheduled", Default::Int(0)),
-    ("status.numberReady", Default::Int(0)),
 ];
 
 fn default_stateful(v: &mut Value) {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 pub(crate) const HOOKS: Hooks = Hooks {
     default,
+    status: &[("status", Default::Map)],
     prepare_update: |new, old, subresource| {
         if subresource == Some("status") {
             let labels = old.get("metadata").and_then(|m| m.get("labels")).cloned();
@@ -60,7 +61,6 @@ const DEFAULTS: Table = &[
     ("spec.progressDeadlineSeconds", Default::Int(600)),
     ("spec.strategy", Default::Map),
     ("spec.strategy.type", Default::Str("RollingUpdate")),
-    ("status", Default::Map),
 ];
 const ROLLING: Table = &[("maxSurge", Default::Str("25%")), ("maxUnavailable", Default::Str("25%"))];
 

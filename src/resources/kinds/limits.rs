@@ -19,9 +19,7 @@ pub(crate) const RANGE: Hooks = Hooks {
 };
 
 pub(crate) const QUOTA: Hooks = Hooks {
-    default: |v| {
-        object_mut(v).entry("status").or_insert_with(|| serde_json::json!({}));
-    },
+    status: &[("status", crate::defaults::Default::Map)],
     name: names::is_dns1123_subdomain,
     validate: validate_quota,
     validate_update: |new, old, subresource, errors| {

@@ -2,10 +2,11 @@
 
 use crate::check::At;
 use crate::columns::{self, AGE, Column, NAME};
+use crate::defaults::{self, Default};
 use crate::resource::{Hooks, set_or_remove};
 use mini_api::meta::{child_mut, object_mut};
 use mini_api::{FieldError, Meta, names};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Keeps a namespace until its contents are gone.
 const FINALIZER: &str = "kubernetes";
@@ -17,17 +18,10 @@ pub(crate) const HOOKS: Hooks = Hooks {
         if !name.is_empty() {
             child_mut(v.meta_mut(), "labels").insert(NAME_LABEL.to_owned(), name.into());
         }
-        crate::defaults::apply(
-            &[
-                ("spec", crate::defaults::Default::Map),
-                ("status", crate::defaults::Default::Map),
-                ("status.phase", crate::defaults::Default::Str("Active")),
-            ],
-            v,
-        );
+        defaults::apply(&[("spec", Default::Map)], v);
     },
+    status: &[("status", Default::Map), ("status.phase", Default::Str("Active"))],
     prepare_create: |v| {
-        v["status"] = json!({"phase": "Active"});
         let name = v.name().to_owned();
         // A generated name is known only now.
         child_mut(v.meta_mut(), "labels").insert(NAME_LABEL.to_owned(), name.into());

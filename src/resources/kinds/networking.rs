@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const HOSTS_SHOWN: usize = 3;
 
 pub(crate) const INGRESS: Hooks = Hooks {
-    default: |v| defaults::apply(&[("status", Default::Map), ("status.loadBalancer", Default::Map)], v),
+    status: &[("status", Default::Map), ("status.loadBalancer", Default::Map)],
     name: names::is_dns1123_subdomain,
     validate: validate_ingress,
     columns: &[

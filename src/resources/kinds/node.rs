@@ -2,20 +2,17 @@
 
 use crate::check::{At, Errors};
 use crate::columns::{self, AGE, Column, NAME, NONE, UNKNOWN, list, text_or};
+use crate::defaults::{self, Default};
 use crate::kinds::pod::spec::{resource_amount, taints};
 use crate::resource::Hooks;
 use ipnet::IpNet;
-use mini_api::meta::object_mut;
 use mini_api::{FieldError, Meta, names};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeSet;
 
 pub(crate) const HOOKS: Hooks = Hooks {
     default: |v| {
-        // An empty spec and status are there even where nobody wrote them.
-        for part in ["spec", "status"] {
-            object_mut(v).entry(part).or_insert_with(|| json!({}));
-        }
+        defaults::apply(&[("spec", Default::Map)], v);
         // A kubelet that reserves nothing offers all it has.
         if let Some(status) = v.get_mut("status")
             && status.get("allocatable").is_none()
@@ -24,6 +21,7 @@ pub(crate) const HOOKS: Hooks = Hooks {
             status["allocatable"] = capacity;
         }
     },
+    status: &[("status", Default::Map)],
     // The kubelet registers a node together with its status.
     status_reset: false,
     name: names::is_dns1123_subdomain,

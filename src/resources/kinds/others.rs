@@ -1,8 +1,8 @@
-//! Kinds with little of their own: autoscalers, budgets, classes, signing requests, storage bookkeeping, pod templates.
+//! Kinds with little of their own: pod templates, budgets, autoscalers, signing requests, classes of pods.
 
 use super::template;
 use crate::check::At;
-use crate::columns::{self, AGE, Column, NAME, NONE, UNSET, int, list, text_or};
+use crate::columns::{self, AGE, Column, NAME, NONE, int, list, text_or};
 use crate::defaults::{self, Default};
 use crate::kinds::deployment::int_or_percent;
 use crate::resource::Hooks;
@@ -124,7 +124,7 @@ pub(crate) const AUTOSCALER: Hooks = Hooks {
 };
 
 pub(crate) const SIGNING_REQUEST: Hooks = Hooks {
-    default: |v| defaults::apply(&[("status", Default::Map)], v),
+    status: &[("status", Default::Map)],
     validate: |v, errors| {
         let spec = At::root(v).get("spec");
         for field in ["request", "signerName", "usages"] {
@@ -233,117 +233,5 @@ pub(crate) const RUNTIME_CLASS: Hooks = Hooks {
     },
     columns: &[NAME, Column::text("Handler", "Handler of the container runtime."), AGE],
     cells: |v, now| vec![columns::name(v), v.text(&["handler"]).into(), columns::age(v, now)],
-    ..Hooks::NONE
-};
-
-pub(crate) const CSI_DRIVER: Hooks = Hooks {
-    default: |v| {
-        const TABLE: defaults::Table = &[
-            ("spec.attachRequired", Default::Bool(true)),
-            ("spec.podInfoOnMount", Default::Bool(false)),
-            ("spec.storageCapacity", Default::Bool(false)),
-            ("spec.fsGroupPolicy", Default::Str("ReadWriteOnceWithFSType")),
-            ("spec.requiresRepublish", Default::Bool(false)),
-            ("spec.seLinuxMount", Default::Bool(false)),
-        ];
-        defaults::apply(TABLE, v);
-        if list(v, &["spec", "volumeLifecycleModes"]).is_empty() && v.get("spec").is_some_and(Value::is_object) {
-            v["spec"]["volumeLifecycleModes"] = json!(["Persistent"]);
-        }
-    },
-    name: names::is_dns1123_subdomain,
-    columns: &[
-        NAME,
-        Column::new("AttachRequired", "boolean", "", "Whether volumes must be attached first.", 0),
-        Column::new("PodInfoOnMount", "boolean", "", "Whether the driver wants to know the pod.", 0),
-        Column::new("StorageCapacity", "boolean", "", "Whether the driver publishes its capacity.", 0),
-        Column::text("TokenRequests", "Audiences of the tokens the driver wants."),
-        Column::new("RequiresRepublish", "boolean", "", "Whether volumes are published again and again.", 0),
-        Column::text("Modes", "Sorts of volumes the driver serves."),
-        AGE,
-    ],
-    cells: |v, now| {
-        let flag = |field: &str, otherwise: bool| {
-            Value::from(v.get("spec").and_then(|s| s.get(field)).and_then(Value::as_bool).unwrap_or(otherwise))
-        };
-        let tokens: Vec<&str> = list(v, &["spec", "tokenRequests"]).iter().map(|t| t.text(&["audience"])).collect();
-        let modes: Vec<&str> = list(v, &["spec", "volumeLifecycleModes"]).iter().filter_map(Value::as_str).collect();
-        vec![
-            columns::name(v),
-            flag("attachRequired", true),
-            flag("podInfoOnMount", false),
-            flag("storageCapacity", false),
-            if tokens.is_empty() { UNSET.to_owned() } else { tokens.join(",") }.into(),
-            flag("requiresRepublish", false),
-            if modes.is_empty() { NONE.to_owned() } else { modes.join(",") }.into(),
-            columns::age(v, now),
-        ]
-    },
-    generation: true,
-    ..Hooks::NONE
-};
-
-pub(crate) const CSI_NODE: Hooks = Hooks {
-    name: names::is_dns1123_subdomain,
-    columns: &[NAME, Column::number("Drivers", "Drivers on the node."), AGE],
-    cells: |v, now| vec![columns::name(v), list(v, &["spec", "drivers"]).len().into(), columns::age(v, now)],
-    ..Hooks::NONE
-};
-
-pub(crate) const CSI_CAPACITY: Hooks = Hooks {
-    name: names::is_dns1123_subdomain,
-    columns: &[
-        NAME,
-        Column::text("StorageClassName", "Class the capacity is for."),
-        Column::text("Capacity", "Room that is left."),
-    ],
-    cells: |v, _| vec![columns::name(v), v.text(&["storageClassName"]).into(), text_or(v, &["capacity"], UNSET)],
-    ..Hooks::NONE
-};
-
-pub(crate) const ATTACHMENT: Hooks = Hooks {
-    default: |v| defaults::apply(&[("status", Default::Map), ("status.attached", Default::Bool(false))], v),
-    name: names::is_dns1123_subdomain,
-    validate: |v, errors| {
-        let spec = At::root(v).get("spec");
-        ["attacher", "nodeName"].iter().for_each(|f| spec.get(f).must_be_set(errors));
-    },
-    validate_update: |new, old, subresource, errors| {
-        if subresource.is_none() {
-            At::root(new).get("spec").immutable(&At::root(old).get("spec"), errors);
-        }
-    },
-    columns: &[
-        NAME,
-        Column::new("Attacher", "string", "name", "Driver that attaches.", 0),
-        Column::text("PV", "Volume that is attached."),
-        Column::text("Node", "Node it is attached to."),
-        Column::new("Attached", "boolean", "", "Whether it is attached.", 0),
-        AGE,
-    ],
-    cells: |v, now| {
-        let attached = v.get("status").and_then(|s| s.get("attached")).and_then(Value::as_bool).unwrap_or(false);
-        vec![
-            columns::name(v),
-            v.text(&["spec", "attacher"]).into(),
-            v.text(&["spec", "source", "persistentVolumeName"]).into(),
-            v.text(&["spec", "nodeName"]).into(),
-            attached.into(),
-            columns::age(v, now),
-        ]
-    },
-    ..Hooks::NONE
-};
-
-pub(crate) const ATTRIBUTES_CLASS: Hooks = Hooks {
-    name: names::is_dns1123_subdomain,
-    validate: |v, errors| At::root(v).get("driverName").must_be_set(errors),
-    validate_update: |new, old, _, errors| {
-        for field in ["driverName", "parameters"] {
-            At::root(new).get(field).immutable(&At::root(old).get(field), errors);
-        }
-    },
-    columns: &[NAME, Column::text("DriverName", "Driver of the volumes."), AGE],
-    cells: |v, now| vec![columns::name(v), v.text(&["driverName"]).into(), columns::age(v, now)],
     ..Hooks::NONE
 };

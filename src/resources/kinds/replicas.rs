@@ -13,6 +13,7 @@ use serde_json::Value;
 
 pub(crate) const CONTROLLER: Hooks = Hooks {
     default: default_controller,
+    status: STATUS,
     name: names::is_dns1123_subdomain,
     validate: validate_controller,
     validate_update: |new, _, subresource, errors| validate_status(new, subresource, errors),
@@ -24,9 +25,10 @@ pub(crate) const CONTROLLER: Hooks = Hooks {
 
 pub(crate) const SET: Hooks = Hooks {
     default: |v| {
-        defaults::apply(SET_DEFAULTS, v);
+        defaults::apply(DEFAULTS, v);
         template::default_at("spec.template", v);
     },
+    status: STATUS,
     name: names::is_dns1123_subdomain,
     validate: validate_set,
     validate_update: |new, old, subresource, errors| {
@@ -41,8 +43,8 @@ pub(crate) const SET: Hooks = Hooks {
     ..Hooks::NONE
 };
 
-const SET_DEFAULTS: Table =
-    &[("spec.replicas", Default::Int(1)), ("status", Default::Map), ("status.replicas", Default::Int(0))];
+const DEFAULTS: Table = &[("spec.replicas", Default::Int(1))];
+const STATUS: Table = &[("status", Default::Map), ("status.replicas", Default::Int(0))];
 
 const COLUMNS: &[Column] = &[
     NAME,
@@ -89,7 +91,7 @@ fn default_controller(v: &mut Value) {
             v.meta_mut().insert("labels".to_owned(), labels);
         }
     }
-    defaults::apply(SET_DEFAULTS, v);
+    defaults::apply(DEFAULTS, v);
     template::default_at("spec.template", v);
 }
 

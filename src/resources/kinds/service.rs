@@ -11,10 +11,8 @@ use serde_json::{Value, json};
 
 pub(crate) const HOOKS: Hooks = Hooks {
     default,
-    prepare_create: |v| {
-        fill_cluster_ips(v);
-        v["status"] = json!({"loadBalancer": {}});
-    },
+    status: &[("status", Default::Map), ("status.loadBalancer", Default::Map)],
+    prepare_create: fill_cluster_ips,
     prepare_update: |new, old, subresource| {
         if subresource.is_none() {
             keep_cluster_ips(new, old);
@@ -56,8 +54,6 @@ const DEFAULTS: Table = &[
     ("spec.type", Default::Str("ClusterIP")),
     ("spec.sessionAffinity", Default::Str("None")),
     ("spec.ports[].protocol", Default::Str("TCP")),
-    ("status", Default::Map),
-    ("status.loadBalancer", Default::Map),
 ];
 
 /// Seconds for which a client stays with one endpoint.

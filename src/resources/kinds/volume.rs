@@ -1,4 +1,4 @@
-//! PersistentVolume, PersistentVolumeClaim and StorageClass.
+//! PersistentVolume and PersistentVolumeClaim.
 
 use crate::check::{At, Errors};
 use crate::columns::{self, AGE, Column, NAME, UNSET, list, text_or};
@@ -6,7 +6,7 @@ use crate::defaults::{self, Default, Table};
 use crate::kinds::pod::spec::{host_path, label_selector, node_selector};
 use crate::resource::Hooks;
 use mini_api::{FieldError, Meta, names};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const VOLUME_MODES: &[&str] = &["Block", "Filesystem"];
@@ -30,12 +30,10 @@ pub(crate) const VOLUME: Hooks = Hooks {
             ("spec.volumeMode", Default::Str("Filesystem")),
             ("spec.hostPath.type", Default::Str("")),
             ("spec.iscsi.iscsiInterface", Default::Str("default")),
-            ("status", Default::Map),
-            ("status.phase", Default::Str("Pending")),
         ];
         defaults::apply(TABLE, v);
     },
-    prepare_create: |v| v["status"] = json!({"phase": "Pending"}),
+    status: &[("status", Default::Map), ("status.phase", Default::Str("Pending"))],
     name: names::is_dns1123_subdomain,
     validate: validate_volume,
     validate_update: |new, old, subresource, errors| {
@@ -80,15 +78,10 @@ pub(crate) const VOLUME: Hooks = Hooks {
 
 pub(crate) const CLAIM: Hooks = Hooks {
     default: |v| {
-        const TABLE: Table = &[
-            ("spec.volumeMode", Default::Str("Filesystem")),
-            ("spec.resources", Default::Map),
-            ("status", Default::Map),
-            ("status.phase", Default::Str("Pending")),
-        ];
+        const TABLE: Table = &[("spec.volumeMode", Default::Str("Filesystem")), ("spec.resources", Default::Map)];
         defaults::apply(TABLE, v);
     },
-    prepare_create: |v| v["status"] = json!({"phase": "Pending"}),
+    status: &[("status", Default::Map), ("status.phase", Default::Str("Pending"))],
     name: names::is_dns1123_subdomain,
     validate: |v, errors| claim_spec(&At::root(v).get("spec"), errors),
     validate_update: |new, old, subresource, errors| {
@@ -120,61 +113,6 @@ pub(crate) const CLAIM: Hooks = Hooks {
             text_or(v, &["spec", "volumeAttributesClassName"], UNSET),
             columns::age(v, now),
             text_or(v, &["spec", "volumeMode"], UNSET),
-        ]
-    },
-    ..Hooks::NONE
-};
-
-pub(crate) const CLASS: Hooks = Hooks {
-    default: |v| {
-        const TABLE: Table =
-            &[("reclaimPolicy", Default::Str("Delete")), ("volumeBindingMode", Default::Str("Immediate"))];
-        defaults::apply(TABLE, v);
-    },
-    name: names::is_dns1123_subdomain,
-    validate: |v, errors| {
-        let root = At::root(v);
-        let provisioner = root.get("provisioner");
-        if provisioner.is_empty() {
-            errors.push(provisioner.required(""));
-        } else {
-            provisioner.messages(names::is_qualified_name(&provisioner.text().to_lowercase()), errors);
-        }
-        root.get("reclaimPolicy").one_of(&["Delete", "Retain"], errors);
-        root.get("volumeBindingMode").one_of(&["Immediate", "WaitForFirstConsumer"], errors);
-    },
-    validate_update: |new, old, _, errors| {
-        let (new, old) = (At::root(new), At::root(old));
-        for field in ["parameters", "provisioner"] {
-            if new.get(field).value != old.get(field).value {
-                errors.push(new.get(field).forbidden(&format!("updates to {field} are forbidden.")));
-            }
-        }
-        for field in ["reclaimPolicy", "volumeBindingMode"] {
-            new.get(field).immutable(&old.get(field), errors);
-        }
-    },
-    columns: &[
-        NAME,
-        Column::text("Provisioner", "Who makes the volumes."),
-        Column::text("ReclaimPolicy", "What happens to volumes when their claims go."),
-        Column::text("VolumeBindingMode", "When volumes are made."),
-        Column::text("AllowVolumeExpansion", "Whether volumes may grow."),
-        AGE,
-    ],
-    cells: |v, now| {
-        let default =
-            ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"]
-                .iter()
-                .any(|a| v.text(&["metadata", "annotations", a]) == "true");
-        let name = if default { format!("{} (default)", v.name()) } else { v.name().to_owned() };
-        vec![
-            name.into(),
-            v.text(&["provisioner"]).into(),
-            text_or(v, &["reclaimPolicy"], "Delete"),
-            text_or(v, &["volumeBindingMode"], "Immediate"),
-            v.get("allowVolumeExpansion").and_then(Value::as_bool).unwrap_or(false).into(),
-            columns::age(v, now),
         ]
     },
     ..Hooks::NONE

@@ -1,0 +1,84 @@
+//! [`Registry`]: the rows by name, and the groups they make.
+
+use crate::resource::Resource;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// An API group as discovery lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    pub name: String,
+    /// Preferred first.
+    pub versions: Vec<String>,
+    pub preferred: String,
+}
+
+/// All served kinds.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    rows: Vec<Arc<Resource>>,
+    by_plural: BTreeMap<String, Vec<Arc<Resource>>>,
+    by_kind: BTreeMap<String, Vec<Arc<Resource>>>,
+}
+
+impl Registry {
+    /// The built-in kinds.
+    #[must_use]
+    pub fn builtin() -> Self {
+        let mut registry = Self::default();
+        for row in crate::table::rows() {
+            registry.insert(row);
+        }
+        registry
+    }
+
+    /// Adds a row at the end.
+    pub fn insert(&mut self, row: Resource) {
+        let row = Arc::new(row);
+        self.by_plural.entry(row.plural.clone()).or_default().push(Arc::clone(&row));
+        self.by_kind.entry(row.kind.clone()).or_default().push(Arc::clone(&row));
+        self.rows.push(row);
+    }
+
+    #[must_use]
+    pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
+        self.by_plural.get(plural)?.iter().find(|r| r.group == group && r.version == version).cloned()
+    }
+
+    #[must_use]
+    pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<Resource>> {
+        self.by_kind.get(kind)?.iter().find(|r| r.group == group && r.version == version).cloned()
+    }
+
+    /// The row in whose version objects of `resource` are stored.
+    #[must_use]
+    pub fn stored_as(&self, resource: &Resource) -> Option<Arc<Resource>> {
+        self.rows.iter().find(|r| r.storage == resource.storage && !r.converts()).cloned()
+    }
+
+    /// Rows in the order of discovery.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.rows.iter()
+    }
+
+    /// Groups in the order of discovery, the core group (empty name) first.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        for row in &self.rows {
+            match groups.iter_mut().find(|g| g.name == row.group) {
+                Some(group) if group.versions.contains(&row.version) => {}
+                Some(group) => group.versions.push(row.version.clone()),
+                None => groups.push(Group {
+                    name: row.group.clone(),
+                    versions: vec![row.version.clone()],
+                    preferred: row.version.clone(),
+                }),
+            }
+        }
+        groups
+    }
+}
+
+#[cfg(test)]
+mod tests;
