@@ -49,6 +49,10 @@ async fn ensure_all(server: &Arc<ApiServer>, address: SocketAddr) -> Result<(), 
                  "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",
                  "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": advertise.port()}]}});
     ensure(server, "", "services", "default", "kubernetes", &service).await?;
+    if advertise.ip().is_loopback() {
+        // No pod can reach it, and no endpoint may say otherwise.
+        return Ok(());
+    }
     let port = json!({"name": "https", "port": advertise.port(), "protocol": "TCP"});
     let endpoints = json!({
         "metadata": {"name": "kubernetes", "namespace": "default",
@@ -57,7 +61,7 @@ async fn ensure_all(server: &Arc<ApiServer>, address: SocketAddr) -> Result<(), 
     ensure(server, "", "endpoints", "default", "kubernetes", &endpoints).await?;
     let slice = json!({
         "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-        "addressType": "IPv4", "ports": [port],
+        "addressType": if advertise.is_ipv4() { "IPv4" } else { "IPv6" }, "ports": [port],
         "endpoints": [{"addresses": [advertise.ip().to_string()], "conditions": {"ready": true}}]});
     ensure(server, "discovery.k8s.io", "endpointslices", "default", "kubernetes", &slice).await
 }
