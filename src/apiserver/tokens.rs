@@ -19,6 +19,8 @@ use sha2::{Digest, Sha256};
 const WARN_ONLY_SECONDS: i64 = 3607;
 const EXTENDED_SECONDS: i64 = 365 * 24 * 60 * 60;
 const DEFAULT_SECONDS: i64 = 3600;
+/// `iss` of tokens that live in Secrets.
+const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 
 /// What stands in a token. Tokens that live in Secrets have the `legacy_` claims instead of `kubernetes.io`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -130,6 +132,28 @@ impl Keys {
         header.kid = Some(self.id.clone());
         jsonwebtoken::encode(&header, claims, &self.signing).map_err(Status::internal)
     }
+}
+
+/// The token of a Secret of type `kubernetes.io/service-account-token`: it ends with the Secret, not with time.
+///
+/// # Errors
+/// The key cannot sign.
+pub fn sign_legacy(
+    server: &ApiServer,
+    namespace: &str,
+    account: &str,
+    account_uid: &str,
+    secret: &str,
+) -> Result<String, Status> {
+    server.authn.keys().sign(&Claims {
+        iss: LEGACY_ISSUER.to_owned(),
+        sub: format!("system:serviceaccount:{namespace}:{account}"),
+        legacy_namespace: Some(namespace.to_owned()),
+        legacy_secret: Some(secret.to_owned()),
+        legacy_account: Some(account.to_owned()),
+        legacy_account_uid: Some(account_uid.to_owned()),
+        ..Claims::default()
+    })
 }
 
 /// Seconds since the epoch.

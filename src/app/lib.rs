@@ -1,20 +1,37 @@
 //! The composition root: a checked configuration becomes a running node, and a signal drains it.
 //!
-//! Knows every room and no behaviour.
+//! Knows every room and no behaviour. Start order: store → API server → identities → caches → controllers, scheduler,
+//! network, kubelet. Invariant: the admin socket answers from the first moment on, so that `mini status` can always say
+//! what is being waited for.
 
+mod admin;
+mod identity;
+mod node;
 pub mod teardown;
 
+use anyhow::Context as _;
 use mini_config::Config;
+use std::time::Duration;
 
 /// What is served and reported.
 pub const KUBERNETES_VERSION: &str = "v1.37.0";
 
-/// Runs in the foreground until it is told to stop.
+/// Runs in the foreground until SIGTERM, SIGINT or a stop over the admin socket.
 ///
 /// # Errors
 /// With one sentence that says what to do, when the node cannot start.
-pub fn run(_config: Config) -> anyhow::Result<()> {
-    anyhow::bail!("this build has no server")
+pub fn run(config: Config) -> anyhow::Result<()> {
+    // A few workers serve a laptop; blocking work (image files, volumes) has threads of its own that end when idle.
+    let workers = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(64)
+        .enable_all()
+        .build()
+        .context("cannot start the async runtime")?;
+    let result = runtime.block_on(node::run(config));
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    result
 }
 
 fn network_config(config: &Config, node_ip: std::net::IpAddr) -> mini_network::Config {

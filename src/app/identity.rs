@@ -1,0 +1,13 @@
+//! Who each component is to the API server: upstream's names, so that upstream's bootstrap roles fit.
+
+use mini_apiserver::{ApiServer, UserInfo};
+use std::sync::Arc;
+
+/// A client for a component, in-process, through every filter from just after authentication.
+pub(crate) fn client(server: &Arc<ApiServer>, user: &str, groups: &[&str]) -> kube::Client {
+    kube::Client::new(server.local(UserInfo::new(user, groups)), "default")
+}
+
+pub(crate) const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
+pub(crate) const SCHEDULER: &str = "system:kube-scheduler";
+pub(crate) const PROXY: &str = "system:kube-proxy";
