@@ -113,8 +113,12 @@ pub async fn teardown(config: &Config) -> Result<(), Error> {
         }
     };
     firewall::close(&config.bridge, &config.instance).await;
+    let mut others = false;
     match link::Links::open() {
-        Ok(links) => keep(links.delete_bridge_and_ports(&config.bridge).await.map_err(Error::from)),
+        Ok(links) => {
+            keep(links.delete_bridge_and_ports(&config.bridge).await.map_err(Error::from));
+            others = links.any_bridge("mini").await.unwrap_or_default();
+        }
         Err(error) => keep(Err(error.into())),
     }
     if nft::path().is_some() {
@@ -122,7 +126,7 @@ pub async fn teardown(config: &Config) -> Result<(), Error> {
             keep(nft::apply(format!("add table ip {table}\ndelete table ip {table}\n")).await.map_err(Error::from));
         }
     }
-    keep(sysctl::restore(config));
+    keep(sysctl::restore(config, others));
     let directory = config.data_dir.join("cni");
     match std::fs::remove_dir_all(&directory) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => keep(Err(write_error(&directory)(error))),

@@ -200,6 +200,16 @@ impl Links {
         Ok(ports)
     }
 
+    /// Whether there is a bridge whose name begins so.
+    pub(crate) async fn any_bridge(&self, prefix: &str) -> Result<bool, Error> {
+        let mut links = std::pin::pin!(self.handle.link().get().execute());
+        let mut any = false;
+        while let Some(link) = links.try_next().await.map_err(failed("list interfaces".to_owned()))? {
+            any |= found(&link).is_bridge && name_of(&link).is_some_and(|name| name.starts_with(prefix));
+        }
+        Ok(any)
+    }
+
     pub(crate) async fn delete_bridge_and_ports(&self, bridge: &str) -> Result<(), Error> {
         let Some(found) = self.find(bridge).await? else { return Ok(()) };
         for port in self.ports_of(found.index).await? {

@@ -1,6 +1,7 @@
 //! Kernel settings that pods need, with the values found before, so that a reset puts them back.
 
 use crate::{Config, Error, write_error};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -32,10 +33,25 @@ fn read(name: &str) -> Option<u64> {
     std::fs::read_to_string(file(name)).ok()?.trim().parse().ok()
 }
 
+/// What was found before; of this boot only, because settings do not outlive it.
+#[derive(Default, Serialize, Deserialize)]
+struct Record {
+    boot: String,
+    before: BTreeMap<String, u64>,
+}
+
+impl Record {
+    fn read(path: &Path) -> Self {
+        let boot = std::fs::read_to_string(file("kernel/random/boot_id")).unwrap_or_default().trim().to_owned();
+        let found: Option<Self> = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        found.filter(|record| record.boot == boot).unwrap_or(Self { boot, before: BTreeMap::new() })
+    }
+}
+
 /// Sets what is not so already.
 pub(crate) fn apply(config: &Config) -> Result<(), Error> {
-    let record = config.sysctl_record();
-    let mut before = recorded(&record);
+    let path = config.sysctl_record();
+    let mut record = Record::read(&path);
     for (name, wanted) in MACHINE {
         let Some(current) = read(name) else { continue };
         let wanted = match wanted {
@@ -44,9 +60,9 @@ pub(crate) fn apply(config: &Config) -> Result<(), Error> {
             _ => continue,
         };
         // Recorded before it is set: a crash in between restores a value to itself, never loses one.
-        if before.insert(name.to_owned(), current) != Some(current) {
-            let text = serde_json::to_vec(&before).unwrap_or_default();
-            std::fs::write(&record, text).map_err(write_error(&record))?;
+        if record.before.insert(name.to_owned(), current) != Some(current) {
+            let text = serde_json::to_vec(&record).unwrap_or_default();
+            std::fs::write(&path, text).map_err(write_error(&path))?;
         }
         set(name, wanted)?;
     }
@@ -56,20 +72,18 @@ pub(crate) fn apply(config: &Config) -> Result<(), Error> {
     Ok(())
 }
 
-/// Puts recorded values back and forgets them.
-pub(crate) fn restore(config: &Config) -> Result<(), Error> {
-    let record = config.sysctl_record();
-    for (name, value) in recorded(&record) {
-        set(&name, value)?;
+/// Puts recorded values back and forgets them. While another instance's pods are `in_use` of them they stay.
+pub(crate) fn restore(config: &Config, in_use: bool) -> Result<(), Error> {
+    let path = config.sysctl_record();
+    if !in_use {
+        for (name, value) in Record::read(&path).before {
+            set(&name, value)?;
+        }
     }
-    match std::fs::remove_file(&record) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(write_error(&record)(error)),
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(write_error(&path)(error)),
         _ => Ok(()),
     }
-}
-
-fn recorded(record: &Path) -> BTreeMap<String, u64> {
-    std::fs::read(record).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 fn set(name: &str, value: u64) -> Result<(), Error> {

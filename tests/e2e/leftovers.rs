@@ -60,7 +60,7 @@ impl Machine {
             );
         }
         left.extend(
-            cgroups(Path::new("/sys/fs/cgroup"), &self.instance.id, 3)
+            cgroups(Path::new("/sys/fs/cgroup"), &[&self.instance.id, &self.instance.table], 3)
                 .into_iter()
                 .map(|path| format!("cgroup {}", path.display())),
         );
@@ -98,16 +98,18 @@ fn sysctls() -> Vec<String> {
         .collect()
 }
 
-fn cgroups(directory: &Path, id: &str, depth: usize) -> Vec<PathBuf> {
+/// Directories of control groups named after the instance, with either driver.
+fn cgroups(directory: &Path, ids: &[&str], depth: usize) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
         }
-        if entry.file_name().to_string_lossy().contains(id) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if ids.iter().any(|id| name.contains(id)) {
             found.push(entry.path());
         } else if depth > 0 {
-            found.extend(cgroups(&entry.path(), id, depth - 1));
+            found.extend(cgroups(&entry.path(), ids, depth - 1));
         }
     }
     found
