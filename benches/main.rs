@@ -11,6 +11,7 @@ mod soak;
 mod target;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(about)]
@@ -33,11 +34,24 @@ enum Command {
     Soak(soak::Soak),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(result) => {
+            println!("{result}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<serde_json::Value> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let command = Bench::parse().command;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let result = runtime.block_on(async {
+    runtime.block_on(async {
         match command {
             Command::Load(command) => command.run().await,
             Command::Floor(command) => command.run().await,
@@ -45,9 +59,7 @@ fn main() -> anyhow::Result<()> {
             Command::Cri(command) => command.run().await,
             Command::Soak(command) => command.run().await,
         }
-    })?;
-    println!("{result}");
-    Ok(())
+    })
 }
 
 /// Median and the like of some durations, in milliseconds.

@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tls = |pair: &mini_pki::Pair| TlsFiles { cert: pair.cert.clone(), key: pair.key.clone() };
     let config = Config {
         listen: ([127, 0, 0, 1], port).into(),
-        advertise: [127, 0, 0, 1].into(),
+        advertise: [192, 0, 2, 1].into(),
         tls: tls(&pki.apiserver),
         client_ca: pki.ca.clone(),
         service_account: ServiceAccounts {
