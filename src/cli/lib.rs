@@ -9,6 +9,7 @@ mod config;
 mod images;
 mod invocation;
 mod kubectl;
+mod man;
 mod output;
 mod preflight;
 mod reset;
@@ -56,6 +57,9 @@ enum Command {
     Version(version::Version),
     /// Print a shell's completion script
     Completion(completion::Completion),
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
 }
 
 /// Runs the command that `arguments` name; the first is the program.
@@ -80,10 +84,11 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
 
 fn run(mini: Mini, kubectls: Vec<OsString>) -> anyhow::Result<ExitCode> {
     let settings = mini.settings;
-    // These two work without a configuration, even with a broken one.
+    // These work without a configuration, even with a broken one.
     match &mini.command {
         Command::Completion(command) => return command.run(&mut Mini::command()),
         Command::Version(command) => return command.run(),
+        Command::Man => return man::run(&mut Mini::command()),
         _ => {}
     }
     let config = settings.load()?;
@@ -96,7 +101,7 @@ fn run(mini: Mini, kubectls: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Command::Images(command) => command.run(&config),
         Command::Reset(command) => command.run(&config),
         Command::Server => server::run(config),
-        Command::Version(_) | Command::Completion(_) => Ok(ExitCode::SUCCESS),
+        Command::Version(_) | Command::Completion(_) | Command::Man => Ok(ExitCode::SUCCESS),
     }
 }
 
