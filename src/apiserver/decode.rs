@@ -46,7 +46,7 @@ pub(crate) fn object(
         )));
     }
     let duplicates = match (fields, media) {
-        (FieldValidation::Ignore, _) | (_, Media::Yaml) => Vec::new(),
+        (FieldValidation::Ignore, _) | (_, Media::Yaml | Media::Protobuf) => Vec::new(),
         (_, Media::Json) => mini_resources::duplicate_fields(body),
     };
     let warnings = settle(resource, &mut value, duplicates, fields)?;

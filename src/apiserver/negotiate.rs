@@ -8,6 +8,7 @@ use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use mini_api::{Reason, Status, Value};
+use mini_resources::protobuf;
 use std::io::Write;
 
 /// The largest body of a request: upstream's 3 MiB.
@@ -180,17 +181,20 @@ pub(crate) async fn read_body(mut body: Body) -> Result<Bytes, Status> {
 pub(crate) enum Media {
     Json,
     Yaml,
+    /// In which kubectl and client-go send built-in kinds.
+    Protobuf,
 }
 
 /// Reads `Content-Type`; none is JSON.
 ///
 /// # Errors
-/// 415 for anything but JSON and YAML.
+/// 415 for anything but JSON, YAML and Kubernetes' protobuf.
 pub(crate) fn media(headers: &HeaderMap) -> Result<Media, Status> {
     match content_type(headers) {
         "" | "application/json" => Ok(Media::Json),
         "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Media::Yaml),
-        other => Err(unsupported(other, &["application/json", "application/yaml"])),
+        protobuf::MEDIA_TYPE => Ok(Media::Protobuf),
+        other => Err(unsupported(other, &["application/json", "application/yaml", protobuf::MEDIA_TYPE])),
     }
 }
 
@@ -219,6 +223,9 @@ pub(crate) fn unsupported(sent: &str, accepted: &[&str]) -> Status {
 pub(crate) fn parse(media: Media, bytes: &[u8]) -> Result<Value, Status> {
     match media {
         Media::Json => serde_json::from_slice(bytes).map_err(|e| Status::bad_request(format!("json parse error: {e}"))),
+        Media::Protobuf => {
+            protobuf::decode(bytes).map_err(|e| Status::bad_request(format!("protobuf parse error: {e}")))
+        }
         Media::Yaml => yaml(bytes).map_err(|e| Status::bad_request(format!("yaml parse error: {e}"))),
     }
 }

@@ -11,6 +11,7 @@ mod kinds;
 mod metadata;
 pub mod normalize;
 pub mod openapi;
+pub mod protobuf;
 mod registry;
 mod resource;
 mod schema;
