@@ -30,6 +30,7 @@ fn serve(config: Config) -> anyhow::Result<()> {
     let _only_one = lock(&config)?;
     preflight::forget_failure(&config);
     preflight::prepare(&config)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), data = %config.data_dir.display(), "mini starts");
     mini_app::run(config)
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn tell(cluster: &Cluster, space: &str) {
 
     assert!(cluster.mini(["status"]).contains("running"), "{}", cluster.mini(["status"]));
     let status: Value = serde_json::from_str(&cluster.mini(["status", "--format", "json"])).unwrap();
-    assert_eq!(status["ready"], true, "{status}");
+    assert_eq!(status["mini"]["ready"], true, "{status}");
     assert!(cluster.mini(["images", "list"]).contains(IMAGE));
     assert!(cluster.mini(["kubectl", "get", "namespaces"]).contains("kube-system"));
     assert!(cluster.mini(["completion", "bash"]).contains("mini"));

@@ -61,6 +61,8 @@ pub(super) fn render(config: &Config) -> String {
     line("  tolerate_missing_hugetlb_controller = true".to_owned());
     line("  disable_hugetlb_controller = true".to_owned());
     line("  max_container_log_line_size = 16384".to_owned());
+    // Below our own directory `reset` finds them even when nothing that remembers them is left.
+    line("  netns_mounts_under_state_dir = true".to_owned());
     line("  [plugins.\"io.containerd.grpc.v1.cri\".containerd]".to_owned());
     line(format!("    snapshotter = {}", quote(snapshotter(&config.home()))));
     line("    default_runtime_name = \"runc\"".to_owned());
