@@ -9,21 +9,27 @@ pub mod images;
 pub mod self_image;
 
 mod agent;
+mod api;
 mod cgroups;
 mod dns;
 mod env;
 mod events;
 mod hooks;
+mod kubelet;
 mod labels;
+mod logs;
+mod node;
 mod pod;
 mod prober;
 mod resources;
 mod runtime;
 mod security;
+mod server;
 mod teardown;
 mod volumes;
 
 pub use agent::{Agent, Wanted};
+pub use kubelet::{Kubelet, SpawnError, spawn};
 pub use runtime::Runtime;
 pub use teardown::teardown;
 

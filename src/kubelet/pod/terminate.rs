@@ -14,7 +14,7 @@ impl Worker {
         let again = Next::Sleep(Some(Instant::now() + Duration::from_secs(2)));
         if self.finished {
             // The object still has finalizers, or another look changes nothing.
-            return if matches!(order.end, Some(End::Gone)) { self.leave(pod) } else { Next::Sleep(None) };
+            return if order.end.is_some() { self.leave(pod) } else { Next::Sleep(None) };
         }
         self.prober.stop();
         if self.look().await.is_err() {
@@ -73,7 +73,7 @@ impl Worker {
         }
         self.remove_all(pod).await;
         self.finished = true;
-        if matches!(order.end, Some(End::Gone)) { self.leave(pod) } else { Next::Sleep(None) }
+        if order.end.is_some() { self.leave(pod) } else { Next::Sleep(None) }
     }
 
     /// Takes the pod's containers, sandboxes, logs and cgroups away.
