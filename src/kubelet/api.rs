@@ -6,7 +6,7 @@ use crate::agent::Wanted;
 use crate::cluster::{Cluster, Error, Reference, Token, TokenSpec};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{
     ConfigMap, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service,
     ServiceAccount,
@@ -15,6 +15,7 @@ use kube::Api;
 use kube::api::PostParams;
 use mini_client::{Cache, CancellationToken, Client, EventType, Recorder, Scope};
 use parking_lot::Mutex;
+use serde_json::json;
 use status_writer::StatusWriter;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -164,25 +165,24 @@ impl Cluster for ApiCluster {
     ) -> BoxFuture<'a, Result<Token, Error>> {
         async move {
             let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
-            let request = TokenRequest {
-                spec: TokenRequestSpec {
-                    audiences: spec.audience.into_iter().collect(),
-                    expiration_seconds: Some(spec.expiration_seconds),
-                    bound_object_ref: Some(BoundObjectReference {
-                        api_version: Some("v1".to_owned()),
-                        kind: Some("Pod".to_owned()),
-                        name: Some(spec.pod_name),
-                        uid: Some(spec.pod_uid),
-                    }),
+            let request = json!({
+                "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {},
+                "spec": {
+                    "audiences": spec.audience.into_iter().collect::<Vec<_>>(),
+                    "expirationSeconds": spec.expiration_seconds,
+                    "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": spec.pod_name, "uid": spec.pod_uid},
                 },
-                ..Default::default()
-            };
+            });
+            let request: TokenRequest = serde_json::from_value(request).map_err(|e| Error::Other(e.to_string()))?;
             let answer = api
                 .create_token_request(account, &PostParams::default(), &request)
                 .await
                 .map_err(|e| told(&e, "serviceaccount", account))?;
-            let status = answer.status.ok_or_else(|| Error::Other("the token request has no status".to_owned()))?;
-            Ok(Token { token: status.token, expires: status.expiration_timestamp.0 })
+            let status = serde_json::to_value(answer.status).unwrap_or_default();
+            let text = |key: &str| status.get(key).and_then(|v| v.as_str()).unwrap_or_default();
+            let expires =
+                text("expirationTimestamp").parse().map_err(|e| Error::Other(format!("token expiry: {e}")))?;
+            Ok(Token { token: text("token").to_owned(), expires })
         }
         .boxed()
     }

@@ -109,9 +109,7 @@ impl Keeper {
         let due = self.written.elapsed() >= REPORT;
         if due || self.status.as_ref().is_none_or(|old| !same(old, &status)) {
             let patch = json!({"status": self.merged(&status)});
-            self.nodes
-                .patch_status(&self.config.node_name, &PatchParams::default(), &Patch::Strategic(patch))
-                .await?;
+            self.nodes.patch_status(&self.config.node_name, &PatchParams::default(), &Patch::Strategic(patch)).await?;
             self.status = Some(self.merged(&status));
             self.written = Instant::now();
         }
@@ -216,9 +214,19 @@ impl Keeper {
         let disk_low = free_percent(&self.config.data_dir) < DISK_MIN_PERCENT;
         let conditions = json!([
             if memory_low {
-                condition("MemoryPressure", true, "KubeletHasInsufficientMemory", "kubelet has insufficient memory available")
+                condition(
+                    "MemoryPressure",
+                    true,
+                    "KubeletHasInsufficientMemory",
+                    "kubelet has insufficient memory available",
+                )
             } else {
-                condition("MemoryPressure", false, "KubeletHasSufficientMemory", "kubelet has sufficient memory available")
+                condition(
+                    "MemoryPressure",
+                    false,
+                    "KubeletHasSufficientMemory",
+                    "kubelet has sufficient memory available",
+                )
             },
             if disk_low {
                 condition("DiskPressure", true, "KubeletHasDiskPressure", "kubelet has disk pressure")
@@ -270,9 +278,7 @@ fn same(old: &Value, new: &Value) -> bool {
             matches!(key.as_str(), "lastHeartbeatTime" | "lastTransitionTime")
                 || old.get(key).is_some_and(|o| same(o, value))
         }),
-        (Value::Array(old), Value::Array(new)) => {
-            new.iter().all(|n| old.iter().any(|o| same(o, n)))
-        }
+        (Value::Array(old), Value::Array(new)) => new.iter().all(|n| old.iter().any(|o| same(o, n))),
         _ => old == new,
     }
 }
@@ -289,7 +295,8 @@ fn os_image() -> String {
 
 fn available_memory() -> i64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|l| l.strip_prefix("MemAvailable:")?.split_whitespace().next()?.parse::<i64>().ok());
+    let kib =
+        text.lines().find_map(|l| l.strip_prefix("MemAvailable:")?.split_whitespace().next()?.parse::<i64>().ok());
     kib.map_or(i64::MAX, |k| k * 1024)
 }
 

@@ -70,9 +70,7 @@ pub(crate) async fn spawn(config: &Config, agent: Agent, cancel: CancellationTok
 
 fn tls(config: &Config) -> Result<rustls::ServerConfig, Error> {
     let certificates = |path: &Path| -> Result<Vec<CertificateDer<'static>>, Error> {
-        CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect)
-            .map_err(|e| Error::Pem(path.to_owned(), e))
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|e| Error::Pem(path.to_owned(), e))
     };
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&config.client_ca)? {
@@ -82,8 +80,8 @@ fn tls(config: &Config) -> Result<rustls::ServerConfig, Error> {
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
         .map_err(|e| Error::Tls(e.to_string()))?;
-    let key = PrivateKeyDer::from_pem_file(&config.serving_key)
-        .map_err(|e| Error::Pem(config.serving_key.clone(), e))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&config.serving_key).map_err(|e| Error::Pem(config.serving_key.clone(), e))?;
     let mut tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|e| Error::Tls(e.to_string()))?
@@ -212,7 +210,10 @@ async fn route(agent: &Agent, request: Request<Incoming>) -> Result<Response<Bod
             let pod = find(agent, namespace, name)?;
             logs::answer(agent, &pod, container, &query).await
         }
-        (&Method::GET | &Method::POST, ["exec", namespace, name, container] | ["exec", namespace, name, _, container]) => {
+        (
+            &Method::GET | &Method::POST,
+            ["exec", namespace, name, container] | ["exec", namespace, name, _, container],
+        ) => {
             let pod = find(agent, namespace, name)?;
             let id = running(agent, &pod, container).await?;
             let tty = query.on(&["tty"]);
@@ -303,7 +304,8 @@ mod tests {
 
     #[test]
     fn queries_are_decoded_and_repeat() {
-        let query = Query::of(&"/exec/n/p/c?command=sh&command=-c&command=a+b%26%2B%zz&input=1&tty=true".parse().unwrap());
+        let query =
+            Query::of(&"/exec/n/p/c?command=sh&command=-c&command=a+b%26%2B%zz&input=1&tty=true".parse().unwrap());
         assert_eq!(query.all("command"), ["sh", "-c", "a b&+%zz"]);
         assert!(query.on(&["stdin", "input"]) && query.on(&["tty"]) && !query.on(&["error"]));
     }

@@ -191,8 +191,10 @@ mod tests {
     #[test]
     fn only_a_quiet_start_waits() {
         let status = |phase: &str, reason: &str| -> PodStatus {
-            serde_json::from_value(json!({"phase": phase, "containerStatuses": [{"name": "c", "image": "", "imageID": "",
-                "ready": false, "restartCount": 0, "state": {"waiting": {"reason": reason}}}]}))
+            serde_json::from_value(
+                json!({"phase": phase, "containerStatuses": [{"name": "c", "image": "", "imageID": "",
+                "ready": false, "restartCount": 0, "state": {"waiting": {"reason": reason}}}]}),
+            )
             .unwrap()
         };
         assert!(may_wait(&status("Pending", "ContainerCreating")));

@@ -83,6 +83,7 @@ impl Process {
         }
     }
 
+    #[expect(deprecated, reason = "its replacement is unsafe; an OwnedFd keeps what that asks for")]
     fn pidfd(&self) -> Option<AsyncFd<rustix::fd::OwnedFd>> {
         let pid = Pid::from_raw(i32::try_from(self.pid).ok()?)?;
         AsyncFd::new(rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?).ok()

@@ -31,9 +31,9 @@ pub(super) async fn answer(agent: &Agent, pod: &Pod, name: &str, query: &Query) 
         let running = all.first().is_some_and(|c| c.state == i32::from(ContainerState::ContainerRunning));
         // While a crashed container waits, the newest dead one is the previous.
         let index = usize::from(running || all.len() > 1);
-        all.into_iter()
-            .nth(index)
-            .ok_or_else(|| Refusal(BAD, format!("previous terminated container \"{name}\" in pod \"{pod_name}\" not found")))?
+        all.into_iter().nth(index).ok_or_else(|| {
+            Refusal(BAD, format!("previous terminated container \"{name}\" in pod \"{pod_name}\" not found"))
+        })?
     } else {
         all.into_iter().next().ok_or_else(|| {
             let why = waiting_reason(pod, name);
@@ -102,9 +102,10 @@ pub(super) async fn answer(agent: &Agent, pod: &Pod, name: &str, query: &Query) 
 }
 
 fn waiting_reason(pod: &Pod, name: &str) -> String {
-    let statuses = pod.status.iter().flat_map(|s| {
-        s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten())
-    });
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|s| s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten()));
     statuses
         .filter(|s| s.name == name)
         .find_map(|s| s.state.as_ref()?.waiting.as_ref()?.reason.clone())

@@ -18,8 +18,7 @@ pub(super) async fn pass(mut request: Request<Incoming>, url: &str) -> Result<Re
     let authority = uri.authority().ok_or_else(|| failed("its address has no host"))?.to_string();
     let stream = TcpStream::connect(&authority).await.map_err(failed)?;
     let _ = stream.set_nodelay(true);
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
     tokio::spawn(connection.with_upgrades());
     let mut onward = Request::builder()
         .method(request.method())
@@ -41,7 +40,8 @@ pub(super) async fn pass(mut request: Request<Incoming>, url: &str) -> Result<Re
     let client = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let outcome = async {
-            let (client, backend) = tokio::try_join!(client, hyper::upgrade::on(answer)).map_err(std::io::Error::other)?;
+            let (client, backend) =
+                tokio::try_join!(client, hyper::upgrade::on(answer)).map_err(std::io::Error::other)?;
             tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(backend)).await
         }
         .await;
