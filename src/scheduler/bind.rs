@@ -1,0 +1,99 @@
+//! Writing decisions down: bindings, conditions and events, all beside the scheduling loop.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use mini_client::{Client, EventType, Recorder, reference};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+/// How a binding ended.
+pub(crate) enum Bound {
+    Done(Arc<Pod>),
+    Failed(Arc<Pod>),
+}
+
+pub(crate) struct Binder {
+    pub(crate) client: Client,
+    pub(crate) recorder: Recorder,
+    pub(crate) outcomes: mpsc::UnboundedSender<Bound>,
+}
+
+impl Binder {
+    pub(crate) fn bind(&self, pod: Arc<Pod>, node: String) {
+        let (client, recorder, outcomes) = (self.client.clone(), self.recorder.clone(), self.outcomes.clone());
+        tokio::spawn(async move {
+            let bound = match post(&client, &pod, &node).await {
+                Ok(()) => {
+                    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+                    let name = pod.metadata.name.as_deref().unwrap_or_default();
+                    let said = format!("Successfully assigned {namespace}/{name} to {node}");
+                    recorder.event(&reference(pod.as_ref()), EventType::Normal, "Scheduled", said);
+                    Bound::Done(pod)
+                }
+                Err(error) => {
+                    // Gone or bound by somebody else is no failure worth an event.
+                    if !matches!(&error, kube::Error::Api(status) if matches!(status.code, 404 | 409)) {
+                        let said = format!("binding rejected: {error}");
+                        recorder.event(&reference(pod.as_ref()), EventType::Warning, "FailedScheduling", said);
+                    }
+                    Bound::Failed(pod)
+                }
+            };
+            // The loop is gone only at shutdown.
+            let _ = outcomes.send(bound);
+        });
+    }
+
+    /// Tells why a pod fits nowhere.
+    pub(crate) fn tell_unschedulable(&self, pod: &Arc<Pod>, why: &str) {
+        self.recorder.event(&reference(pod.as_ref()), EventType::Warning, "FailedScheduling", why);
+        self.write_condition(pod, "Unschedulable", why);
+    }
+
+    pub(crate) fn tell_gated(&self, pod: &Arc<Pod>) {
+        self.write_condition(pod, "SchedulingGated", "Scheduling is blocked due to non-empty scheduling gates");
+    }
+
+    fn write_condition(&self, pod: &Arc<Pod>, reason: &str, message: &str) {
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let present = conditions.and_then(|conditions| conditions.iter().find(|c| c.type_ == "PodScheduled"));
+        let status_same = present.is_some_and(|c| c.status == "False");
+        if status_same
+            && present.is_some_and(|c| c.reason.as_deref() == Some(reason) && c.message.as_deref() == Some(message))
+        {
+            return;
+        }
+        let since = present.filter(|_| status_same).and_then(|c| c.last_transition_time.clone());
+        let condition = json!({"type": "PodScheduled", "status": "False", "reason": reason, "message": message,
+            "lastTransitionTime": since.unwrap_or(Time(Timestamp::now())),
+            "observedGeneration": pod.metadata.generation});
+        let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
+        let (client, pod) = (self.client.clone(), pod.clone());
+        tokio::spawn(async move {
+            let api: Api<Pod> = Api::namespaced(client, pod.metadata.namespace.as_deref().unwrap_or_default());
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            if let Err(error) = api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
+                tracing::debug!(pod = name, %error, "condition not written");
+            }
+        });
+    }
+}
+
+async fn post(client: &Client, pod: &Pod, node: &str) -> Result<(), kube::Error> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let binding = json!({"apiVersion": "v1", "kind": "Binding",
+        "metadata": {"name": name, "namespace": namespace, "uid": pod.metadata.uid},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node}});
+    let body = serde_json::to_vec(&binding).map_err(kube::Error::SerdeError)?;
+    let request = http::Request::post(format!("/api/v1/namespaces/{namespace}/pods/{name}/binding"))
+        .header("content-type", "application/json")
+        .body(body)
+        .map_err(kube::Error::HttpError)?;
+    client.request_text(request).await.map(|_| ())
+}

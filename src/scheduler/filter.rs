@@ -1,0 +1,75 @@
+//! Which nodes can take a pod, and if none can, why: one reason per node and plugin, as upstream counts them.
+
+mod affinity;
+mod fit;
+mod inter_pod;
+mod node_affinity;
+mod ports;
+mod spread;
+mod taints;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use mini_client::Cache;
+
+use crate::cluster::{Cluster, NodeState};
+use crate::resources::needs;
+
+pub(crate) use affinity::{Term, matches_term};
+pub(crate) use node_affinity::matches_preference;
+pub(crate) use taints::unwanted;
+
+/// The nodes that can take the pod, or upstream's sentence about why none can.
+pub(crate) fn feasible<'a>(
+    pod: &Pod,
+    cluster: &'a Cluster,
+    namespaces: &Cache<Namespace>,
+) -> Result<Vec<&'a NodeState>, String> {
+    let needs = needs(pod);
+    let inter_pod = inter_pod::Facts::gather(pod, cluster, namespaces);
+    let spread = spread::Facts::gather(pod, cluster);
+    let mut fit = Vec::new();
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    let mut count = 0;
+    for state in cluster.nodes() {
+        count += 1;
+        let refused = check(pod, state, &needs, &inter_pod, &spread);
+        if refused.is_empty() {
+            fit.push(state);
+        }
+        for reason in refused {
+            *reasons.entry(reason).or_default() += 1;
+        }
+    }
+    if !fit.is_empty() {
+        return Ok(fit);
+    }
+    if count == 0 {
+        return Err("no nodes available to schedule pods".to_owned());
+    }
+    let mut told: Vec<_> = reasons.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    told.sort();
+    Err(format!("0/{count} nodes are available: {}.", told.join(", ")))
+}
+
+/// The first plugin that refuses a node tells its reasons; later ones are not asked.
+fn check(
+    pod: &Pod,
+    state: &NodeState,
+    needs: &crate::resources::Amounts,
+    inter_pod: &inter_pod::Facts,
+    spread: &spread::Facts,
+) -> Vec<String> {
+    let one = |reason: Option<String>| reason.into_iter().collect::<Vec<_>>();
+    let checks: [&dyn Fn() -> Vec<String>; 7] = [
+        &|| one(taints::unschedulable(pod, state)),
+        &|| one(taints::untolerated(pod, state)),
+        &|| one(node_affinity::refuses(pod, state)),
+        &|| one(ports::conflict(pod, state)),
+        &|| fit::lacks(needs, state),
+        &|| one(spread.refuses(state)),
+        &|| one(inter_pod.refuses(state)),
+    ];
+    checks.into_iter().map(|check| check()).find(|reasons| !reasons.is_empty()).unwrap_or_default()
+}

@@ -1,0 +1,150 @@
+//! The scheduler against a fake API server.
+
+use std::time::Duration;
+
+use mini_client::testing::FakeApi;
+use mini_telemetry::Health;
+use serde_json::{Value, json};
+
+use super::*;
+
+struct Running {
+    api: FakeApi,
+    cancel: CancellationToken,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+fn start(objects: &[Value]) -> Running {
+    let api = FakeApi::default();
+    for object in objects {
+        api.put(object);
+    }
+    let cancel = CancellationToken::new();
+    let caches = Caches::new(api.client(), cancel.clone());
+    drop(spawn(api.client(), caches, Health::default().component("scheduler"), cancel.clone()));
+    Running { api, cancel }
+}
+
+fn node(name: &str, cpu: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+        "status": {"allocatable": {"cpu": cpu, "memory": "1Gi", "pods": "10"}}})
+}
+
+fn pod(name: &str, cpu: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "a", "labels": {"app": name}},
+        "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]},
+        "status": {"phase": "Pending"}})
+}
+
+fn with(mut object: Value, path: &str, value: Value) -> Value {
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    if let Some(parent) = object.pointer_mut(&if parent.is_empty() { String::new() } else { format!("/{parent}") }) {
+        parent[name] = value;
+    }
+    object
+}
+
+fn place(pods: &[Value], name: &str) -> String {
+    let pod = pods.iter().find(|pod| pod["metadata"]["name"] == name);
+    pod.and_then(|pod| pod["spec"]["nodeName"].as_str()).unwrap_or_default().to_owned()
+}
+
+fn why(pods: &[Value], name: &str) -> String {
+    let pod = pods.iter().find(|pod| pod["metadata"]["name"] == name);
+    let conditions = pod.and_then(|pod| pod["status"]["conditions"].as_array().cloned()).unwrap_or_default();
+    let condition =
+        conditions.iter().find(|condition| condition["type"] == "PodScheduled" && condition["status"] == "False");
+    condition.and_then(|condition| condition["message"].as_str()).unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_and_an_event_tells_where() {
+    let running = start(&[node("n", "1"), pod("web", "100m")]);
+    running.api.until("pods", |pods| place(pods, "web") == "n").await;
+    running
+        .api
+        .until("events", |events| events.iter().any(|e| e["message"] == "Successfully assigned a/web to n"))
+        .await;
+}
+
+#[tokio::test]
+async fn what_fits_nowhere_says_why_and_is_placed_once_room_is_made() {
+    let running = start(&[node("n", "1"), pod("big", "900m")]);
+    running.api.until("pods", |pods| place(pods, "big") == "n").await;
+    running.api.put(&pod("late", "500m"));
+    running.api.until("pods", |pods| why(pods, "late") == "0/1 nodes are available: 1 Insufficient cpu.").await;
+    running.api.until("events", |events| events.iter().any(|e| e["reason"] == "FailedScheduling")).await;
+    running.api.remove("v1", "pods", "a", "big");
+    running.api.until("pods", |pods| place(pods, "late") == "n").await;
+}
+
+#[tokio::test]
+async fn a_burst_never_overcommits_a_node() {
+    let mut objects = vec![node("n", "1")];
+    objects.extend((0..8).map(|n| pod(&format!("p{n}"), "300m")));
+    let running = start(&objects);
+    let placed = |pods: &[Value]| pods.iter().filter(|pod| pod["spec"]["nodeName"] == "n").count();
+    let told = |pods: &[Value]| (0..8).filter(|n| !why(pods, &format!("p{n}")).is_empty()).count();
+    running.api.until("pods", |pods| placed(pods) == 3 && told(pods) == 5).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(placed(&running.api.list("pods")), 3);
+}
+
+#[tokio::test]
+async fn taints_selectors_and_closed_nodes_keep_pods_off() {
+    let tainted =
+        with(node("tainted", "1"), "spec", json!({"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]}));
+    let closed = with(node("closed", "1"), "spec", json!({"unschedulable": true}));
+    let choosy = with(pod("choosy", "1m"), "spec/nodeSelector", json!({"disk": "ssd"}));
+    let tolerant = with(pod("tolerant", "1m"), "spec/tolerations", json!([{"key": "k", "operator": "Exists"}]));
+    let running = start(&[tainted, closed, choosy, tolerant]);
+    running.api.until("pods", |pods| place(pods, "tolerant") == "tainted").await;
+    let reason = "0/2 nodes are available: 1 node(s) had untolerated taint {k: v}, 1 node(s) were unschedulable.";
+    running.api.until("pods", |pods| why(pods, "choosy") == reason).await;
+    running.api.put(&with(node("new", "1"), "metadata/labels", json!({"disk": "ssd"})));
+    running.api.until("pods", |pods| place(pods, "choosy") == "new").await;
+}
+
+#[tokio::test]
+async fn host_ports_and_anti_affinity_spread_pods() {
+    let port = json!([{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80}]}]);
+    let anti = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "one"}}}]}});
+    let running = start(&[node("n1", "4"), with(pod("one", "1m"), "spec/containers", port.clone())]);
+    running.api.until("pods", |pods| place(pods, "one") == "n1").await;
+    running.api.put(&with(pod("two", "1m"), "spec/containers", port));
+    running.api.put(&with(pod("three", "1m"), "spec/affinity", anti));
+    let ports = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.";
+    let rules = "0/1 nodes are available: 1 node(s) didn't match pod anti-affinity rules.";
+    running.api.until("pods", |pods| why(pods, "two") == ports && why(pods, "three") == rules).await;
+    running.api.put(&node("n2", "4"));
+    running.api.until("pods", |pods| place(pods, "two") == "n2" && place(pods, "three") == "n2").await;
+}
+
+#[tokio::test]
+async fn others_pods_and_gated_pods_are_left_alone() {
+    let other = with(pod("other", "1m"), "spec/schedulerName", json!("mine"));
+    let gated = with(pod("gated", "1m"), "spec/schedulingGates", json!([{"name": "wait"}]));
+    let running = start(&[node("n", "1"), other, gated, pod("plain", "1m")]);
+    running.api.until("pods", |pods| place(pods, "plain") == "n" && !why(pods, "gated").is_empty()).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let pods = running.api.list("pods");
+    assert_eq!((place(&pods, "other"), place(&pods, "gated")), (String::new(), String::new()));
+    running.api.edit("pods", "a", "gated", |pod| pod["spec"]["schedulingGates"] = json!([]));
+    running.api.until("pods", |pods| place(pods, "gated") == "n").await;
+}
+
+#[tokio::test]
+async fn pods_prefer_the_emptier_node() {
+    let running = start(&[node("a", "1"), node("b", "1"), pod("first", "500m")]);
+    running.api.until("pods", |pods| !place(pods, "first").is_empty()).await;
+    running.api.put(&pod("second", "500m"));
+    running.api.until("pods", |pods| !place(pods, "second").is_empty()).await;
+    let pods = running.api.list("pods");
+    assert_ne!(place(&pods, "first"), place(&pods, "second"));
+}

@@ -1,0 +1,76 @@
+//! Pods that wait: those to be tried now or after their back-off, and those that fit nowhere until something changes.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use mini_client::Queue;
+
+/// A pod that fits nowhere is tried again after this long even if nothing seems to have changed.
+const AT_LEAST: Duration = Duration::from_secs(300);
+/// Back-off after the first failed attempt, doubled by each further one.
+const FIRST: Duration = Duration::from_millis(50);
+const LAST: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl Key {
+    pub(crate) fn of(pod: &Pod) -> Self {
+        Self {
+            namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+            name: pod.metadata.name.clone().unwrap_or_default(),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Waiting {
+    pub(crate) queue: Queue<Key>,
+    /// How often each waiting pod failed, and whether it is parked.
+    attempts: HashMap<Key, (u32, bool)>,
+}
+
+impl Waiting {
+    /// New or changed: to be tried now.
+    pub(crate) fn add(&mut self, key: Key) {
+        self.queue.add(key);
+    }
+
+    /// No longer waits.
+    pub(crate) fn forget(&mut self, key: &Key) {
+        self.attempts.remove(key);
+    }
+
+    /// Fits nowhere: waits for a change.
+    pub(crate) fn park(&mut self, key: Key) {
+        let (attempts, parked) = self.attempts.entry(key.clone()).or_default();
+        *attempts = attempts.saturating_add(1);
+        *parked = true;
+        self.queue.add_after(key, AT_LEAST);
+    }
+
+    /// Could not be bound: to be tried again soon.
+    pub(crate) fn retry(&mut self, key: Key) {
+        let (attempts, _) = self.attempts.entry(key.clone()).or_default();
+        *attempts = attempts.saturating_add(1);
+        let delay = delay(*attempts);
+        self.queue.add_after(key, delay);
+    }
+
+    /// Something changed that may help: the parked are tried again, each after its back-off.
+    pub(crate) fn retry_all(&mut self) {
+        for (key, (attempts, parked)) in &mut self.attempts {
+            if std::mem::take(parked) {
+                self.queue.add_after(key.clone(), delay(*attempts));
+            }
+        }
+    }
+}
+
+fn delay(attempts: u32) -> Duration {
+    FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(LAST)
+}
