@@ -247,3 +247,46 @@ async fn one<C: Controller>(controller: &C, queue: &Queue<Key>, key: &Key) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use serde_json::json;
+
+    use super::*;
+    use crate::fake::Running;
+
+    /// Counts its runs; panics on the first ones.
+    struct Clumsy {
+        maps: Cache<ConfigMap>,
+        runs: Arc<AtomicUsize>,
+        panics: usize,
+    }
+
+    impl Controller for Clumsy {
+        fn name(&self) -> &'static str {
+            "clumsy"
+        }
+
+        fn sources(&self) -> Vec<Source> {
+            vec![Source::own(&self.maps)]
+        }
+
+        async fn reconcile(&self, _: &Key, _: &mut Writes) -> Outcome {
+            assert!(self.runs.fetch_add(1, Ordering::SeqCst) >= self.panics, "on purpose");
+            Ok(None)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_one_run_and_an_idle_controller_does_nothing() {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "namespace": "a"}});
+        let running = Running::new(&[map]);
+        let runs = Arc::new(AtomicUsize::new(0));
+        running.start(Clumsy { maps: running.caches.of(), runs: runs.clone(), panics: 2 });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(runs.load(Ordering::SeqCst), 3);
+    }
+}

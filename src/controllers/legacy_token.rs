@@ -118,3 +118,38 @@ impl crate::driver::Controller for Controller {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Running, named};
+
+    #[tokio::test]
+    async fn token_secrets_are_filled_and_go_with_their_account() {
+        let secret = |name: &str, account: &str| {
+            json!({"apiVersion": "v1", "kind": "Secret", "type": TYPE,
+                "metadata": {"name": name, "namespace": "a", "annotations": {ACCOUNT: account}}})
+        };
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": "robot", "namespace": "a", "uid": "u-robot"}});
+        let running = Running::new(&[account, secret("t", "robot"), secret("stray", "nobody")]);
+        let config = Config {
+            cluster_ca: "PEM".to_owned(),
+            sign_legacy_token: Arc::new(|token| Ok(format!("{}/{}/{}", token.namespace, token.account, token.secret))),
+            finished_pods: 1,
+        };
+        running.start(Controller::new(&running.client, &running.caches, &Arc::new(config)));
+        running
+            .api
+            .until("secrets", |all| {
+                let data = &named(all, "t")["data"];
+                all.len() == 1
+                    && data["token"] == BASE64_STANDARD.encode("a/robot/t")
+                    && data["namespace"] == BASE64_STANDARD.encode("a")
+                    && named(all, "t")["metadata"]["annotations"][UID] == "u-robot"
+            })
+            .await;
+        running.api.remove("v1", "serviceaccounts", "a", "robot");
+        running.api.until("secrets", <[_]>::is_empty).await;
+    }
+}

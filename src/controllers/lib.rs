@@ -9,6 +9,8 @@ mod driver;
 mod endpoint_pods;
 mod endpoints;
 mod endpointslice;
+#[cfg(test)]
+mod fake;
 mod garbage_collector;
 mod legacy_token;
 mod namespace;

@@ -74,3 +74,28 @@ impl crate::driver::Controller for Controller {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fake::Running;
+
+    #[tokio::test]
+    async fn the_authority_is_published_kept_and_restored() {
+        let running = Running::new(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}})]);
+        let config = Config {
+            cluster_ca: "PEM".to_owned(),
+            sign_legacy_token: Arc::new(|_| Err("none".to_owned())),
+            finished_pods: 1,
+        };
+        running.start(Controller::new(&running.client, &running.caches, &Arc::new(config)));
+        let right = |all: &[serde_json::Value]| all.len() == 1 && all[0]["data"] == json!({FILE: "PEM"});
+        running.api.until("configmaps", right).await;
+        running.api.edit("configmaps", "a", NAME, |map| map["data"] = json!({FILE: "forged", "more": "x"}));
+        running.api.until("configmaps", right).await;
+        running.api.remove("v1", "configmaps", "a", NAME);
+        running.api.until("configmaps", right).await;
+    }
+}

@@ -60,3 +60,24 @@ impl crate::driver::Controller for Controller {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::fake::Running;
+
+    fn namespace(name: &str, phase: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}, "status": {"phase": phase}})
+    }
+
+    #[tokio::test]
+    async fn active_namespaces_get_their_account_and_get_it_back() {
+        let running = Running::new(&[namespace("a", "Active"), namespace("going", "Terminating")]);
+        running.start(Controller::new(&running.client, &running.caches));
+        running.api.until("serviceaccounts", |all| all.len() == 1 && all[0]["metadata"]["namespace"] == "a").await;
+        running.api.remove("v1", "serviceaccounts", "a", NAME);
+        running.api.until("serviceaccounts", |all| all.len() == 1).await;
+    }
+}

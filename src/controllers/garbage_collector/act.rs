@@ -53,7 +53,21 @@ impl Collector {
             return if unsound.is_empty() { Ok(()) } else { self.drop_references(&node, &object, &unsound).await };
         }
         let has = |wanted: &str| object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == wanted);
-        let has_dependents = !self.graph.lock().dependents(uid).is_empty();
+        let (has_dependents, in_circle) = {
+            let graph = self.graph.lock();
+            let dependents = graph.dependents(uid);
+            (!dependents.is_empty(), waiting && dependents.iter().any(|(_, dependent)| dependent.waits()))
+        };
+        if in_circle && references.iter().any(|reference| reference.block_owner_deletion == Some(true)) {
+            // Each waits for the next: this one stops blocking its owners.
+            let free = references
+                .iter()
+                .map(|reference| OwnerReference { block_owner_deletion: Some(false), ..reference.clone() });
+            let free: Vec<_> = free.collect();
+            let revision = &object.metadata.resource_version;
+            self.patch_metadata(&node, json!({"resourceVersion": revision, "ownerReferences": free})).await?;
+            return Err(Error::NotYet("a circle of owners was opened".to_owned()));
+        }
         let policy = if has(ORPHAN) {
             PropagationPolicy::Orphan
         } else if has(FOREGROUND) || (waiting && has_dependents) {

@@ -100,7 +100,10 @@ impl Graph {
         if !self.unlisted.is_empty() {
             return Vec::new();
         }
-        let mut suspects: Vec<Uid> = lost.into_iter().filter(|owner| self.waits(owner)).collect();
+        let blocked = before.iter().flat_map(|before| &before.owners).filter(|(_, block)| *block);
+        let unblocked = blocked.filter(|(owner, _)| node.owners.contains(&(owner.clone(), false)));
+        let freed = lost.into_iter().chain(unblocked.map(|(owner, _)| owner.clone()));
+        let mut suspects: Vec<Uid> = freed.filter(|owner| self.waits(owner)).collect();
         if node.waits() && !before.is_some_and(|before| before.waits()) {
             suspects.extend(self.dependents.get(&uid).into_iter().flatten().cloned());
         }
