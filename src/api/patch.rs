@@ -17,7 +17,7 @@ pub(crate) fn does_not_apply(why: impl Into<String>) -> Status {
     status.causes.push(crate::StatusCause {
         reason: "UnexpectedServerResponse".to_owned(),
         message: why.into(),
-        field: String::new(),
+        field: "patch".to_owned(),
     });
     status
 }
