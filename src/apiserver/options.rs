@@ -164,10 +164,7 @@ impl Filter {
     pub(crate) fn parse(call: &Call) -> Result<Self, Status> {
         let labels = match call.query.text("labelSelector") {
             "" => None,
-            text => Some(
-                LabelSelector::parse(text)
-                    .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?,
-            ),
+            text => Some(LabelSelector::parse(text).map_err(Status::bad_request)?),
         };
         let fields = match call.query.text("fieldSelector") {
             "" => None,
