@@ -173,7 +173,7 @@ fn interpret(suffix: &str) -> Option<(u8, i32, Format)> {
     Some((10, exponent, Format::DecimalExponent))
 }
 
-/// The number that `whole.fraction × 10^exponent` writes. Digits far below nano only count as "not zero".
+/// The number that `whole.fraction × 10^exponent` writes. Digits below nano that 38 digits do not hold are dropped.
 fn decimal(whole: &str, fraction: &str, exponent: i32) -> Result<(i128, i32), QuantityError> {
     let mut mantissa: i128 = 0;
     let mut scale = exponent;
@@ -190,9 +190,6 @@ fn decimal(whole: &str, fraction: &str, exponent: i32) -> Result<(i128, i32), Qu
         } else if scale > NANO {
             return Err(QuantityError::Numeric);
         }
-    }
-    if fraction.len() > 37 && scale <= NANO && fraction.bytes().any(|d| d != b'0') && mantissa == 0 {
-        mantissa = 1;
     }
     Ok((mantissa, scale))
 }

@@ -9,7 +9,7 @@ pub mod defaults;
 mod duplicates;
 mod kinds;
 mod metadata;
-pub mod normalize;
+mod normalize;
 pub mod openapi;
 pub mod protobuf;
 mod registry;

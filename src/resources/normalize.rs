@@ -18,7 +18,7 @@ const REPORTED_MAX: usize = 100;
 ///
 /// # Errors
 /// 400 with upstream's message where a value has not the type its schema asks for.
-pub fn normalize(definition: &str, object: &mut Value) -> Result<Vec<String>, Status> {
+pub(crate) fn normalize(definition: &str, object: &mut Value) -> Result<Vec<String>, Status> {
     let Some(definition) = schema::definition(definition) else { return Ok(Vec::new()) };
     let mut walk = Walk { unknown: Vec::new() };
     let refused = |why: String| {
@@ -37,7 +37,7 @@ pub fn normalize(definition: &str, object: &mut Value) -> Result<Vec<String>, St
 ///
 /// # Errors
 /// 400 for a malformed patch, 422 for one that does not fit the object.
-pub fn strategic_merge(definition: &str, current: &Value, patch: &Value) -> Result<Value, Status> {
+pub(crate) fn strategic_merge(definition: &str, current: &Value, patch: &Value) -> Result<Value, Status> {
     let node = schema::definition(definition).map_or(PatchNode::Unknown, PatchNode::Definition);
     strategic::apply(current, patch, node)
 }

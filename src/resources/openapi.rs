@@ -46,10 +46,9 @@ pub const V2_PROTOBUF: [&str; 2] = [
 /// The document for all kinds, in JSON.
 #[must_use]
 pub fn v2(registry: &Registry) -> Vec<u8> {
-    let rows: Vec<&Resource> = registry.iter().map(AsRef::as_ref).collect();
     let mut definitions = Definitions::new(Dialect::V2, registry);
     let mut out = Document::start(&json!({"swagger": "2.0", "info": info()}));
-    out.map("paths", rows.iter().flat_map(|row| paths::paths(row, &mut definitions)).collect::<Vec<_>>());
+    out.map("paths", registry.iter().flat_map(|row| paths::paths(row, &mut definitions)));
     out.map("definitions", definitions.render());
     out.member("securityDefinitions", &json!({"BearerToken": bearer_token()}));
     out.member("security", &json!([{"BearerToken": []}]));
@@ -60,8 +59,10 @@ pub fn v2(registry: &Registry) -> Vec<u8> {
 #[must_use]
 pub fn v2_protobuf(registry: &Registry) -> Vec<u8> {
     let mut definitions = Definitions::new(Dialect::V2, registry);
-    let paths: Vec<_> = registry.iter().flat_map(|row| paths::paths(row, &mut definitions)).collect();
-    protobuf::document(&info(), paths, definitions.render(), &bearer_token())
+    let mut out = protobuf::Document::start(&info());
+    out.paths(registry.iter().flat_map(|row| paths::paths(row, &mut definitions)));
+    out.definitions(definitions.render());
+    out.end(&bearer_token())
 }
 
 /// The index: where the document of each group and version is.
@@ -90,7 +91,7 @@ pub fn v3(registry: &Registry, group: &str, version: &str) -> Option<Vec<u8>> {
     }
     let mut definitions = Definitions::new(Dialect::V3, registry);
     let mut out = Document::start(&json!({"openapi": "3.0.0", "info": info()}));
-    out.map("paths", rows.iter().flat_map(|row| paths::paths(row, &mut definitions)).collect::<Vec<_>>());
+    out.map("paths", rows.iter().flat_map(|row| paths::paths(row, &mut definitions)));
     out.open("components");
     out.map("schemas", definitions.render());
     out.member("securitySchemes", &json!({"BearerToken": bearer_token()}));

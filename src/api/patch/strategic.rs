@@ -88,7 +88,8 @@ fn retain_keys(current: &mut Object, patch: &mut Object) -> Result<(), Status> {
     const MESSAGE: &str = "invalid patch format of retainKeys";
     let Some(keys) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
     let keys = keys.as_array().ok_or_else(|| bad(MESSAGE))?;
-    let retained = |key: &str| keys.iter().any(|k| k.as_str() == Some(key));
+    let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+    let retained = |key: &str| keys.contains(key);
     for (key, value) in patch.iter() {
         if !(value.is_null() || key.starts_with(DELETE_FROM) || key.starts_with(SET_ORDER) || retained(key)) {
             return Err(bad(MESSAGE));

@@ -41,6 +41,8 @@ pub(crate) fn hash_facts(hasher: &mut impl Hasher) {
 pub(crate) struct Definitions {
     pub(crate) dialect: Dialect,
     wanted: BTreeSet<String>,
+    /// Rendered already.
+    done: BTreeSet<String>,
     /// Definition name → group, version, kind.
     kinds: BTreeMap<String, Vec<[String; 3]>>,
 }
@@ -66,25 +68,23 @@ impl Definitions {
                 }
             }
         }
-        Self { dialect, wanted: BTreeSet::new(), kinds }
+        Self { dialect, wanted: BTreeSet::new(), done: BTreeSet::new(), kinds }
     }
 
     /// A reference to a definition, which the document then contains.
     pub(crate) fn reference(&mut self, name: &str) -> Value {
-        if !self.wanted.contains(name) {
+        if !self.wanted.contains(name) && !self.done.contains(name) {
             self.wanted.insert(name.to_owned());
         }
         self.dialect.reference(name)
     }
 
-    /// All definitions referred to, and those that they refer to, by name.
-    pub(crate) fn render(mut self) -> BTreeMap<String, Value> {
+    /// All definitions referred to, and those that they refer to, one after the other.
+    pub(crate) fn render(mut self) -> impl Iterator<Item = (String, Value)> {
         let descriptions = descriptions();
-        let mut done = BTreeMap::new();
-        while let Some(name) = self.wanted.pop_first() {
-            if done.contains_key(&name) {
-                continue;
-            }
+        std::iter::from_fn(move || {
+            let name = self.wanted.pop_first()?;
+            self.done.insert(name.clone());
             let mut rendered = match schema::definition(&name) {
                 Some(definition) => self.definition(definition, descriptions.get(&name)),
                 None => self.scalar(&name, descriptions.get(&name)),
@@ -93,9 +93,8 @@ impl Definitions {
                 let kinds = kinds.iter().map(|[g, v, k]| json!({"group": g, "version": v, "kind": k}));
                 rendered.insert("x-kubernetes-group-version-kind".to_owned(), kinds.collect());
             }
-            done.insert(name, Value::Object(rendered));
-        }
-        done
+            Some((name, Value::Object(rendered)))
+        })
     }
 
     fn definition(

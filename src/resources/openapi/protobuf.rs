@@ -74,39 +74,50 @@ fn one_of(field: u64, message: &Message) -> Message {
     out
 }
 
-pub(super) fn document(
-    info: &Value,
-    paths: impl IntoIterator<Item = (String, Value)>,
-    definitions: impl IntoIterator<Item = (String, Value)>,
-    bearer_token: &Value,
-) -> Vec<u8> {
-    let mut out = Message::default();
-    out.bytes(1, b"2.0");
-    let mut message = Message::default();
-    message.text(1, info.get("title"));
-    message.text(2, info.get("version"));
-    out.message(2, &message);
-    let mut message = Message::default();
-    for (path, item) in paths {
-        message.named(2, &path, &path_item(&item));
+/// The document under construction: its parts in the order of their fields.
+pub(super) struct Document(Message);
+
+impl Document {
+    pub(super) fn start(info: &Value) -> Self {
+        let mut out = Message::default();
+        out.bytes(1, b"2.0");
+        let mut message = Message::default();
+        message.text(1, info.get("title"));
+        message.text(2, info.get("version"));
+        out.message(2, &message);
+        Self(out)
     }
-    out.message(8, &message);
-    let mut message = Message::default();
-    for (name, definition) in definitions {
-        message.named(1, &name, &schema(&definition));
+
+    pub(super) fn paths(&mut self, paths: impl IntoIterator<Item = (String, Value)>) {
+        let mut message = Message::default();
+        for (path, item) in paths {
+            message.named(2, &path, &path_item(&item));
+        }
+        self.0.message(8, &message);
     }
-    out.message(9, &message);
-    let mut requirement = Message::default();
-    requirement.named(1, "BearerToken", &Message::default());
-    out.message(12, &requirement);
-    let mut key = Message::default();
-    for (field, name) in [(1, "type"), (2, "name"), (3, "in"), (4, "description")] {
-        key.text(field, bearer_token.get(name));
+
+    pub(super) fn definitions(&mut self, definitions: impl IntoIterator<Item = (String, Value)>) {
+        let mut message = Message::default();
+        for (name, definition) in definitions {
+            message.named(1, &name, &schema(&definition));
+        }
+        self.0.message(9, &message);
     }
-    let mut message = Message::default();
-    message.named(1, "BearerToken", &one_of(2, &key));
-    out.message(13, &message);
-    out.0
+
+    pub(super) fn end(self, bearer_token: &Value) -> Vec<u8> {
+        let Self(mut out) = self;
+        let mut requirement = Message::default();
+        requirement.named(1, "BearerToken", &Message::default());
+        out.message(12, &requirement);
+        let mut key = Message::default();
+        for (field, name) in [(1, "type"), (2, "name"), (3, "in"), (4, "description")] {
+            key.text(field, bearer_token.get(name));
+        }
+        let mut message = Message::default();
+        message.named(1, "BearerToken", &one_of(2, &key));
+        out.message(13, &message);
+        out.0
+    }
 }
 
 fn path_item(item: &Value) -> Message {
