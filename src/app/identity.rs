@@ -10,4 +10,3 @@ pub(crate) fn client(server: &Arc<ApiServer>, user: &str, groups: &[&str]) -> ku
 
 pub(crate) const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 pub(crate) const SCHEDULER: &str = "system:kube-scheduler";
-pub(crate) const PROXY: &str = "system:kube-proxy";

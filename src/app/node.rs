@@ -7,19 +7,25 @@ use mini_apiserver::{ApiServer, KubeletClient, Listener, ServiceAccounts, TlsFil
 use mini_client::{Caches, CancellationToken};
 use mini_config::Config;
 use mini_config::admin::{Status, Stop};
+use mini_kubelet::Kubelet;
+use mini_kubelet::containerd::{self, Containerd};
+use mini_kubelet::images::Images;
+use mini_kubelet::self_image::SelfImage;
 use mini_pki::{Pair, Pki, Subjects};
 use mini_store::Store;
 use mini_telemetry::{Component, Health};
-use std::net::IpAddr;
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 /// How long components may take to end once asked.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Seconds that a pod gets at most to end when the node stops, whatever grace it asks for.
+const MOST_GRACE: i64 = 30;
 
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let node_name = config.fix_node_name()?;
@@ -46,7 +52,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     admin::spawn(&config.admin_socket(), admin.clone(), admin_cancel.clone())
         .with_context(|| format!("cannot make the socket {}", config.admin_socket().display()))?;
 
-    let node = Node::start(&config, &node_name, node_ip, &health, &board).await?;
+    let node = Node::start(&config, &node_name, node_ip, &health, board, &admin).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let how = until_stopped(&mut stopping).await?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -115,12 +121,29 @@ struct Node {
     /// Components end before the API they speak to.
     components: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
+    machine: JoinHandle<()>,
+    /// What `machine` got running, for the stop.
+    running: Arc<Mutex<Running>>,
     api: CancellationToken,
     serving: JoinHandle<()>,
 }
 
+/// The parts that outlive `mini` unless they are told to end.
+#[derive(Default)]
+struct Running {
+    containerd: Option<Containerd>,
+    kubelet: Option<Kubelet>,
+}
+
 impl Node {
-    async fn start(config: &Config, name: &str, ip: IpAddr, health: &Health, board: &Board) -> anyhow::Result<Self> {
+    async fn start(
+        config: &Config,
+        name: &str,
+        ip: IpAddr,
+        health: &Health,
+        board: Board,
+        admin: &Arc<Admin>,
+    ) -> anyhow::Result<Self> {
         let subjects = Subjects {
             node_name: name.to_owned(),
             host_name: mini_sys::hostname(),
@@ -138,30 +161,43 @@ impl Node {
         let serving = tokio::spawn(serve(listener, server.clone(), board.api.clone(), api.clone()));
         board.api.ready();
 
-        let mut tasks = Vec::new();
         let manager = identity::client(&server, identity::CONTROLLER_MANAGER, &[]);
         let caches = Caches::new(manager.clone(), components.clone());
-        tasks.push(mini_controllers::spawn(
-            manager,
-            caches.clone(),
-            controllers_config(&pki, &server)?,
-            health,
-            components.clone(),
-        ));
-        let network = crate::network_config(config, ip);
-        tasks.push(tokio::spawn(network_up(
-            network,
-            identity::client(&server, identity::PROXY, &[]),
-            board.network.clone(),
-            components.clone(),
-        )));
-        Ok(Self { store, components, tasks, api, serving })
+        let controllers = controllers_config(&pki, &server)?;
+        let scheduler = identity::client(&server, identity::SCHEDULER, &[]);
+        let tasks = vec![
+            mini_controllers::spawn(manager, caches.clone(), controllers, health, components.clone()),
+            mini_scheduler::spawn(scheduler, caches.clone(), board.scheduler, components.clone()),
+        ];
+        let running = Arc::<Mutex<Running>>::default();
+        let machine = Machine {
+            network: crate::network_config(config, ip),
+            kubelet: kubelet_config(config, &pki, name, ip),
+            containerd: config.containerd_path()?,
+            client: identity::client(&server, &format!("system:node:{name}"), &["system:nodes"]),
+            caches,
+            network_line: board.network,
+            kubelet_line: board.kubelet,
+            admin: admin.clone(),
+            running: running.clone(),
+            cancel: components.clone(),
+        };
+        let machine = tokio::spawn(machine.run());
+        Ok(Self { store, components, tasks, machine, running, api, serving })
     }
 
-    /// Components first, then the API, then the store; nothing acknowledged is lost whatever hangs.
+    /// Pods first, while the API can still be told of their end; then components, the API and the store. Nothing
+    /// acknowledged is lost, whatever hangs.
     async fn stop(self, how: Stop) {
         tracing::info!(keep_pods = how.keep_pods, "stopping");
+        let running = std::mem::take(&mut *self.running.lock().await);
+        if !how.keep_pods
+            && let Some(kubelet) = &running.kubelet
+        {
+            kubelet.stop_all_pods(MOST_GRACE).await;
+        }
         self.components.cancel();
+        self.machine.abort();
         let all = async {
             for task in self.tasks {
                 let _ = task.await;
@@ -173,6 +209,116 @@ impl Node {
             tracing::warn!("something did not end in {DRAIN:?}; going on without it");
         }
         self.store.close().await;
+        if !how.keep_pods
+            && let Some(containerd) = &running.containerd
+        {
+            containerd.stop().await;
+        }
+    }
+}
+
+/// The half of the node that touches the machine: it is set up while the API serves already, and again until it works.
+struct Machine {
+    network: mini_network::Config,
+    kubelet: mini_kubelet::Config,
+    containerd: PathBuf,
+    client: kube::Client,
+    caches: Caches,
+    network_line: Component,
+    kubelet_line: Component,
+    admin: Arc<Admin>,
+    running: Arc<Mutex<Running>>,
+    cancel: CancellationToken,
+}
+
+impl Machine {
+    async fn run(self) {
+        self.network_line.waiting("for the bridge and the base rules");
+        self.kubelet_line.waiting("for containerd to answer on its socket");
+        tokio::join!(self.network(), self.kubelet());
+    }
+
+    async fn network(&self) {
+        let up = || async { mini_network::setup(&self.network).await.map_err(anyhow::Error::from) };
+        if until_it_works(&self.network_line, &self.cancel, up).await.is_some() {
+            let (config, caches, line) = (self.network.clone(), self.caches.clone(), self.network_line.clone());
+            let _ = mini_network::proxy::spawn(config, caches, line, self.cancel.clone()).await;
+        }
+    }
+
+    async fn kubelet(&self) {
+        until_it_works(&self.kubelet_line, &self.cancel, || self.start_kubelet()).await;
+    }
+
+    async fn start_kubelet(&self) -> anyhow::Result<()> {
+        let executable = std::env::current_exe().context("cannot find the running executable")?;
+        let image = SelfImage::of(&executable, &self.kubelet.data_dir)
+            .with_context(|| format!("cannot read {}", executable.display()))?;
+        let known = self.running.lock().await.containerd.clone();
+        let containerd = match known {
+            Some(containerd) => containerd,
+            None => Containerd::spawn(self.containerd_config(&image), self.cancel.clone()).await?,
+        };
+        self.running.lock().await.containerd = Some(containerd.clone());
+        let images = Images::new(containerd.runtime(), &self.kubelet.data_dir);
+        image.ensure(&images).await?;
+        let _ = self.admin.images.set(images);
+        let line = self.kubelet_line.clone();
+        let kubelet =
+            mini_kubelet::spawn(self.client.clone(), self.kubelet.clone(), &containerd, line, self.cancel.clone())
+                .await?;
+        self.running.lock().await.kubelet = Some(kubelet);
+        Ok(())
+    }
+
+    fn containerd_config(&self, image: &SelfImage) -> containerd::Config {
+        containerd::Config {
+            binary: Some(self.containerd.clone()),
+            data_dir: self.kubelet.data_dir.clone(),
+            run_dir: self.kubelet.run_dir.clone(),
+            sandbox_image: image.name.clone(),
+            cni_bin_dir: self.network.cni_bin_dir(),
+            cni_conf_dir: self.network.cni_conf_dir(),
+        }
+    }
+}
+
+/// Tries again with growing pauses, saying on the board why it does not work yet. `None` when cancelled.
+async fn until_it_works<T, F: Future<Output = anyhow::Result<T>>>(
+    line: &Component,
+    cancel: &CancellationToken,
+    work: impl Fn() -> F,
+) -> Option<T> {
+    let mut pause = Duration::from_millis(200);
+    loop {
+        match cancel.run_until_cancelled(work()).await? {
+            Ok(done) => return Some(done),
+            Err(error) => {
+                tracing::error!("{error:#}");
+                line.failed(format!("{error:#}"));
+            }
+        }
+        cancel.run_until_cancelled(tokio::time::sleep(pause)).await?;
+        pause = (pause * 2).min(Duration::from_secs(30));
+    }
+}
+
+fn kubelet_config(config: &Config, pki: &Pki, node_name: &str, node_ip: IpAddr) -> mini_kubelet::Config {
+    mini_kubelet::Config {
+        instance: config.instance.id.clone(),
+        node_name: node_name.to_owned(),
+        node_ip,
+        data_dir: config.data_dir.clone(),
+        run_dir: config.run_dir.clone(),
+        root_dir: config.kubelet_dir(),
+        pod_logs_dir: config.pod_logs_dir(),
+        pod_cidr: config.pod_cidr.to_string(),
+        cluster_dns: Some(config.cluster_dns.into()),
+        cluster_domain: config.cluster_domain.clone(),
+        listen: SocketAddr::new(config.api_address, config.kubelet_port),
+        serving_cert: pki.kubelet_server.cert.clone(),
+        serving_key: pki.kubelet_server.key.clone(),
+        client_ca: pki.ca.clone(),
     }
 }
 
@@ -181,27 +327,6 @@ async fn serve(listener: Listener, server: Arc<ApiServer>, component: Component,
         component.failed(error.to_string());
         tracing::error!(%error, "the API server ended");
     }
-}
-
-/// Sets the network up, again and again until the machine lets it, and keeps the service rules.
-async fn network_up(
-    config: mini_network::Config,
-    client: kube::Client,
-    component: Component,
-    cancel: CancellationToken,
-) {
-    component.waiting("for the bridge and the base rules");
-    let mut pause = Duration::from_millis(200);
-    while let Err(error) = mini_network::setup(&config).await {
-        component.failed(error.to_string());
-        tracing::error!(%error, "cannot set the network up");
-        if cancel.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
-            return;
-        }
-        pause = (pause * 2).min(Duration::from_secs(30));
-    }
-    let caches = Caches::new(client, cancel.clone());
-    let _ = mini_network::proxy::spawn(config, caches, component, cancel).await;
 }
 
 fn controllers_config(pki: &Pki, server: &Arc<ApiServer>) -> anyhow::Result<mini_controllers::Config> {

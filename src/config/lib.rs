@@ -105,6 +105,12 @@ impl Config {
         self.data_dir.join("kubelet")
     }
 
+    /// The logs of containers, in the shape of `/var/log/pods`.
+    #[must_use]
+    pub fn pod_logs_dir(&self) -> PathBuf {
+        self.data_dir.join("log/pods")
+    }
+
     #[must_use]
     pub fn admin_kubeconfig(&self) -> PathBuf {
         self.data_dir.join("admin.kubeconfig")
