@@ -111,17 +111,11 @@ fn validate_secret(v: &Value, errors: &mut Errors) {
         }
         "kubernetes.io/dockercfg" => json_entry(&entry(".dockercfg"), errors),
         "kubernetes.io/dockerconfigjson" => json_entry(&entry(".dockerconfigjson"), errors),
-        "kubernetes.io/basic-auth" => {
-            if !entry("username").is_set() && !entry("password").is_set() {
-                errors.push(entry("username").required(""));
-                errors.push(entry("password").required(""));
-            }
+        "kubernetes.io/basic-auth" if !entry("username").is_set() && !entry("password").is_set() => {
+            errors.push(entry("username").required(""));
+            errors.push(entry("password").required(""));
         }
-        "kubernetes.io/ssh-auth" => {
-            if entry("ssh-privatekey").is_empty() {
-                errors.push(entry("ssh-privatekey").required(""));
-            }
-        }
+        "kubernetes.io/ssh-auth" => entry("ssh-privatekey").must_be_set(errors),
         "kubernetes.io/tls" => {
             for key in ["tls.crt", "tls.key"] {
                 if !entry(key).is_set() {
