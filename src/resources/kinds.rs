@@ -20,3 +20,6 @@ pub(crate) mod service_account;
 pub(crate) mod storage;
 pub(crate) mod template;
 pub(crate) mod volume;
+
+#[cfg(test)]
+mod tests;
