@@ -1,4 +1,4 @@
-//! Addresses and ports of Services, and the fields that go with them.
+//! Addresses and ports of Services. What an update keeps and what a change of type drops, the Service's row has said before.
 //!
 //! Each allocation is a key of its own, written in the transaction that writes the Service: two Services can never hold
 //! the same one, and none is ever leaked. The value of the key is the Service that holds it.
@@ -70,89 +70,6 @@ fn ports(service: &Value) -> &[Value] {
 
 fn number(value: &Value, name: &str) -> u16 {
     value.get(name).and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok()).unwrap_or(0)
-}
-
-/// Before validation: the two fields of the address agree, and an update that leaves allocated values out keeps them.
-pub(crate) fn prepare(resource: &Resource, new: &mut Value, old: Option<&Value>) {
-    if !applies(resource) {
-        return;
-    }
-    if let Some(old) = old {
-        keep_allocated(new, old);
-    }
-    if !has_address(new) {
-        let was_external = old.is_some_and(|old| !has_address(old));
-        if old.is_some() && !was_external {
-            // The type says that these go; only what the user set anew is for validation to refuse.
-            let spec = spec_mut(new);
-            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
-                spec.remove(field);
-            }
-        }
-        return;
-    }
-    let list = addresses(new);
-    if let Some(first) = list.first() {
-        let first = first.clone();
-        let spec = spec_mut(new);
-        spec.insert("clusterIP".to_owned(), first.into());
-        spec.insert("clusterIPs".to_owned(), list.into());
-    }
-}
-
-fn keep_allocated(new: &mut Value, old: &Value) {
-    if has_address(new) && has_address(old) {
-        let single = new.text(&["spec", "clusterIP"]).to_owned();
-        if addresses(new).is_empty() {
-            let kept = addresses(old);
-            if !kept.is_empty() {
-                spec_mut(new).insert("clusterIPs".to_owned(), kept.into());
-            }
-        } else if new.pointer("/spec/clusterIPs").is_some() && !single.is_empty() {
-            // Clients that know clusterIP only change it alone.
-            let mut list = addresses(new);
-            if old.text(&["spec", "clusterIP"]) != single && addresses(old) == list {
-                list = vec![single];
-                spec_mut(new).insert("clusterIPs".to_owned(), list.into());
-            }
-        }
-        for field in ["ipFamilies", "ipFamilyPolicy"] {
-            if let (None, Some(value)) = (new["spec"].get(field), old.pointer(&format!("/spec/{field}"))) {
-                let value = value.clone();
-                spec_mut(new).insert(field.to_owned(), value);
-            }
-        }
-    }
-    let (needed, had) = (has_node_ports(new), has_node_ports(old));
-    let held: BTreeMap<(u16, String), u16> = ports(old)
-        .iter()
-        .map(|p| ((number(p, "port"), p.text(&["protocol"]).to_owned()), number(p, "nodePort")))
-        .filter(|(_, node_port)| *node_port != 0)
-        .collect();
-    let old_set: BTreeSet<u16> = held.values().copied().collect();
-    if let Some(list) = spec_mut(new).get_mut("ports").and_then(Value::as_array_mut) {
-        for port in list {
-            let protocol = port.text(&["protocol"]).to_owned();
-            let given = number(port, "nodePort");
-            if needed && had && given == 0 {
-                if let Some(node_port) = held.get(&(number(port, "port"), protocol)) {
-                    port["nodePort"] = (*node_port).into();
-                }
-            } else if !needed && had && old_set.contains(&given) {
-                object_mut(port).remove("nodePort");
-            }
-        }
-    }
-    let health = old.pointer("/spec/healthCheckNodePort").and_then(Value::as_u64).unwrap_or(0);
-    if health != 0 && has_health_port(old) {
-        let spec = spec_mut(new);
-        let given = spec.get("healthCheckNodePort").and_then(Value::as_u64).unwrap_or(0);
-        if has_health_port(new) && given == 0 {
-            spec_mut(new).insert("healthCheckNodePort".to_owned(), health.into());
-        } else if !has_health_port(new) && given == health {
-            spec_mut(new).remove("healthCheckNodePort");
-        }
-    }
 }
 
 /// Fills what is to be allocated and answers the operations that hold it, and that release what is no longer held.

@@ -68,7 +68,6 @@ pub(crate) async fn object(call: &Call, mut object: Value, dry_run: bool) -> Res
     };
     admission::mutate(&mut request).await?;
     resource.prepare_create(&mut object);
-    allocate::prepare(resource, &mut object, None);
     let errors = resource.validate(&object);
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.group, &resource.kind, object.name(), &errors));

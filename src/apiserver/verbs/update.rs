@@ -145,7 +145,7 @@ fn check_preconditions(resource: &Resource, new: &mut Value, old: &Value, entry:
     let name = old.name();
     match new.resource_version() {
         "" | "0" => {
-            if needs_revision(resource) && new.text(&["metadata", "resourceVersion"]) != "0" {
+            if needs_revision(resource) {
                 let path = FieldPath::new("metadata").child("resourceVersion");
                 let error = FieldError::invalid(&path, 0, "must be specified for an update");
                 return Err(Status::invalid(&resource.group, &resource.kind, name, &[error]));
@@ -196,9 +196,6 @@ async fn admit_and_validate(
     admission::mutate(&mut request).await?;
     let sub = (!subresource.is_empty()).then_some(subresource);
     resource.prepare_update(new, old, sub);
-    if sub.is_none() {
-        allocate::prepare(resource, new, Some(old));
-    }
     let errors = resource.validate_update(new, old, sub);
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.group, &resource.kind, old.name(), &errors));
