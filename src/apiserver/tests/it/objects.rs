@@ -93,7 +93,7 @@ async fn create_refuses_in_upstreams_words() {
 #[tokio::test]
 async fn bodies_may_be_yaml_of_1_1() {
     let s = Server::start().await;
-    let text = b"apiVersion: v1\nkind: Pod\nmetadata: {name: y}\nspec:\n  automountServiceAccountToken: false\n  containers: [{name: c, image: i}]\n  volumes:\n  - name: v\n    configMap: {name: c, defaultMode: 0644}\n";
+    let text = b"apiVersion: v1\nkind: Pod\nmetadata: {name: why}\nspec:\n  automountServiceAccountToken: false\n  containers: [{name: c, image: i}]\n  volumes:\n  - name: v\n    configMap: {name: c, defaultMode: 0644}\n";
     let request = http::Request::post("/api/v1/namespaces/default/pods").header("content-type", "application/yaml");
     let made = s.send(request.body(text.to_vec().into()).unwrap()).await;
     assert_eq!(made.code, 201, "{}", made.body);
