@@ -43,7 +43,7 @@ pub use user::UserInfo;
 use mini_resources::Registry;
 use mini_store::Store;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_util::sync::CancellationToken;
 
 /// Why the server cannot start or run.
@@ -109,6 +109,18 @@ impl ApiServer {
     /// The address cannot be bound, or the serving certificate is damaged.
     pub async fn serve(self: Arc<Self>, cancel: CancellationToken) -> Result<(), Error> {
         Listener::bind(&self.config).await?.run(self, cancel).await
+    }
+
+    /// Makes the system objects and the default policy, once. Before it no component of this process may do anything;
+    /// [`Listener::run`] does it too. `address` is where the server listens.
+    ///
+    /// # Errors
+    /// The store fails, or an object is refused.
+    pub async fn bootstrap(self: &Arc<Self>, address: std::net::SocketAddr) -> Result<(), Error> {
+        if self.booted.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        bootstrap::run(self, address).await
     }
 
     /// A way in for a component of this process, as `user`: a tower service of which `kube::Client::new` makes a client.

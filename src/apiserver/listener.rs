@@ -70,7 +70,7 @@ impl Listener {
     /// # Errors
     /// The system objects cannot be made.
     pub async fn run(self, server: Arc<ApiServer>, cancel: CancellationToken) -> Result<(), Error> {
-        bootstrap::run(&server, self.address).await?;
+        server.bootstrap(self.address).await?;
         let chores = TaskTracker::new();
         chores.spawn(bootstrap::keep(server.clone(), self.address, server.draining.clone()));
         chores.spawn(expire::run(server.clone(), server.draining.clone()));

@@ -157,6 +157,8 @@ impl Node {
         let store = Store::open(mini_store::Config::new(config.database()))?;
         let server = ApiServer::new(apiserver_config(config, &pki, ip), store.clone())?;
         let listener = Listener::bind(&server.config).await?;
+        // Components act under RBAC: its default policy has to be there before the first of them asks.
+        server.bootstrap(listener.address()).await?;
         let (components, api) = (CancellationToken::new(), CancellationToken::new());
         let serving = tokio::spawn(serve(listener, server.clone(), board.api.clone(), api.clone()));
         board.api.ready();

@@ -64,7 +64,7 @@ impl Config {
             path: path.as_ref().to_owned(),
             history: Duration::from_secs(300),
             history_bytes: 32 << 20,
-            lazy_prefixes: vec!["/registry/leases/kube-node-lease/".to_owned()],
+            lazy_prefixes: vec!["/registry/leases.coordination.k8s.io/kube-node-lease/".to_owned()],
         }
     }
 }
