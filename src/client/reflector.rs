@@ -10,7 +10,7 @@ use futures::StreamExt;
 use kube::Client;
 use kube::api::{ListParams, ObjectList, WatchEvent, WatchParams};
 use kube::core::Request;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Kind, Scope, revision_of};
@@ -30,6 +30,8 @@ pub trait Sink<K>: Send + Sync + 'static {
 /// The server ends a watch after this many seconds; a connection silent for longer is dead.
 const WATCH_SECONDS: u32 = 290;
 const PAGE: u32 = 500;
+/// A watch that held this long was not refused.
+const WORKED: Duration = Duration::from_secs(1);
 const FIRST_DELAY: Duration = Duration::from_millis(20);
 const LAST_DELAY: Duration = Duration::from_secs(10);
 
@@ -67,10 +69,11 @@ async fn forever<K: Kind, S: Sink<K>>(client: Client, url: String, scope: Scope,
             }
         };
         loop {
-            let before = revision.clone();
+            let began = Instant::now();
             match watch(&client, &url, &scope, sink.as_ref(), &mut revision).await {
                 Ok(End::TooOld) => break,
-                Ok(End::Resume) if before != revision => delay = FIRST_DELAY,
+                // The server ended a watch that worked: an idle kind's ends without an event.
+                Ok(End::Resume) if began.elapsed() >= WORKED => delay = FIRST_DELAY,
                 Ok(End::Resume) => pause(&mut delay).await,
                 Err(error) => {
                     tracing::debug!(%url, %error, "watch failed");
