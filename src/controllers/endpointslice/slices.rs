@@ -69,7 +69,23 @@ pub(super) fn plan(service: &Service, labels: Labels, groups: Vec<Group>, presen
         }
     }
     plan.delete.extend(unused);
+    recycle(service, &mut plan);
     plan
+}
+
+/// A slice to be deleted becomes one to be made, where only its ports differ: one write, and its name stays.
+fn recycle(service: &Service, plan: &mut Plan) {
+    for made in std::mem::take(&mut plan.create) {
+        let fits = |old: &Arc<EndpointSlice>| old.address_type == made.address_type && controls(service, &old.metadata);
+        let Some(at) = plan.delete.iter().position(fits) else {
+            plan.create.push(made);
+            continue;
+        };
+        let mut next = plan.delete.swap_remove(at).as_ref().clone();
+        next.metadata.labels = made.metadata.labels;
+        (next.endpoints, next.ports) = (made.endpoints, made.ports);
+        plan.update.push(next);
+    }
 }
 
 /// Takes out of `wished` what the slice already holds, in its present state.

@@ -108,6 +108,13 @@ async fn a_service_without_pods_has_an_empty_slice_and_one_without_selector_none
     let running = start(&[service(&json!({})), plain]);
     running.api.until("endpointslices", |slices| slices.len() == 1 && endpoints_of(slices).is_empty()).await;
     running.api.until("endpoints", |all| all.len() == 1).await;
+    // Its first pod goes into that same slice.
+    let name = running.api.list("endpointslices")[0]["metadata"]["name"].clone();
+    running.api.put(&pod(1));
+    running
+        .api
+        .until("endpointslices", |slices| endpoints_of(slices).len() == 1 && slices[0]["metadata"]["name"] == name)
+        .await;
 }
 
 #[tokio::test]
