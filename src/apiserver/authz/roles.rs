@@ -193,9 +193,6 @@ pub(super) const ROLES: &[Role] = &[
             "create - serviceaccounts/token",
         ],
     ),
-    // All of our controllers speak with one voice, which must suffice for each: the garbage collector and the
-    // namespace controller delete any kind, and aggregation writes any rule.
-    role("mini:controllers", &["* * *"]),
     role("system:kube-dns", &["list,watch - endpoints,services"]),
     role(
         "system:persistent-volume-provisioner",
@@ -571,7 +568,6 @@ pub(super) const BINDINGS: &[Binding] = &[
     bind("system:public-info-viewer", &["g:system:authenticated", "g:system:unauthenticated"]),
     bind("system:node-proxier", &["u:system:kube-proxy"]),
     bind("system:kube-controller-manager", &[MANAGER]),
-    bind("mini:controllers", &[MANAGER]),
     bind("system:kube-dns", &["s:kube-system:kube-dns"]),
     bind("system:kube-scheduler", &[SCHEDULER]),
     bind("system:volume-scheduler", &[SCHEDULER]),
