@@ -186,7 +186,8 @@ impl Resource {
         let has_status = self.subresource("status").is_some();
         let body = mini_api::meta::object_mut(new);
         match subresource {
-            Some("status") => {
+            // An approval is a condition of the status that only approvers may write.
+            Some("status" | "approval") => {
                 body.retain(|k, _| matches!(k.as_str(), "metadata" | "status" | "apiVersion" | "kind"));
                 for (k, v) in old.as_object().into_iter().flatten() {
                     if !matches!(k.as_str(), "metadata" | "status" | "apiVersion" | "kind") {

@@ -5,7 +5,7 @@ use crate::check::At;
 use crate::columns::{self, AGE, Column, NAME, NONE, int, list, text_or};
 use crate::defaults::{self, Default};
 use crate::kinds::deployment::int_or_percent;
-use crate::resource::Hooks;
+use crate::resource::{Hooks, set_or_remove};
 use mini_api::{Meta, names};
 use serde_json::{Value, json};
 
@@ -137,6 +137,14 @@ pub(crate) const SIGNING_REQUEST: Hooks = Hooks {
     },
     validate_update: |new, old, _, errors| {
         At::root(new).get("spec").immutable(&At::root(old).get("spec"), errors);
+    },
+    prepare_update: |new, old, subresource| {
+        // An approver decides and issues nothing.
+        if subresource == Some("approval") {
+            let conditions = new.get("status").and_then(|s| s.get("conditions")).cloned();
+            new["status"] = old.get("status").filter(|s| s.is_object()).cloned().unwrap_or_else(|| json!({}));
+            set_or_remove(mini_api::meta::object_mut(&mut new["status"]), "conditions", conditions);
+        }
     },
     name: names::is_dns1123_subdomain,
     columns: &[

@@ -375,3 +375,16 @@ fn networks_and_limits() {
         ["spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"]
     );
 }
+
+#[test]
+fn an_approver_writes_conditions_and_nothing_else() {
+    let (r, old) =
+        made("CertificateSigningRequest", json!({"spec": {"request": "QQ==", "signerName": "a/b", "usages": ["any"]}}));
+    let mut new = old.clone();
+    new["spec"]["signerName"] = "c/d".into();
+    new["status"] = json!({"certificate": "QQ==", "conditions": [{"type": "Approved", "status": "True"}]});
+    r.prepare_update(&mut new, &old, Some("approval"));
+    assert_eq!(new["spec"], old["spec"]);
+    assert_eq!(new["status"], json!({"conditions": [{"type": "Approved", "status": "True"}]}));
+    assert_eq!(r.cells(&new, Timestamp::UNIX_EPOCH).last().unwrap(), "Approved");
+}
