@@ -105,7 +105,7 @@ impl Output {
 
     /// True if bytes go out as they are.
     pub(crate) fn plain(&self, length: usize) -> bool {
-        !self.yaml && !self.pretty && !(self.gzip && length >= MIN_GZIP)
+        !(self.yaml || self.pretty || self.gzip && length >= MIN_GZIP)
     }
 }
 

@@ -58,13 +58,13 @@ impl RequestInfo {
             parts.next();
         }
         let mut rest: Vec<String> = parts.map(decode_segment).collect();
-        if rest.first().is_some_and(|first| first == "namespaces") {
-            if let Some(namespace) = rest.get(1) {
-                info.namespace.clone_from(namespace);
-                // `namespaces/x/pods` is about pods; `namespaces/x/finalize` about the namespace.
-                if rest.get(2).is_some_and(|third| third != "status" && third != "finalize") {
-                    rest.drain(..2);
-                }
+        if rest.first().is_some_and(|first| first == "namespaces")
+            && let Some(namespace) = rest.get(1)
+        {
+            info.namespace.clone_from(namespace);
+            // `namespaces/x/pods` is about pods; `namespaces/x/finalize` about the namespace.
+            if rest.get(2).is_some_and(|third| third != "status" && third != "finalize") {
+                rest.drain(..2);
             }
         }
         let mut rest = rest.into_iter();

@@ -55,7 +55,7 @@ async fn change(
         let scale = make(&scale_of(old))?;
         let mut new = old.clone();
         let replicas = scale.get("spec").and_then(|s| s.get("replicas")).cloned().unwrap_or_else(|| 0.into());
-        if !replicas.as_i64().is_some_and(|n| n >= 0) {
+        if replicas.as_i64().is_none_or(|n| n < 0) {
             let path = FieldPath::new("spec").child("replicas");
             let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
             return Err(Status::invalid("autoscaling", "Scale", old.name(), &[error]));

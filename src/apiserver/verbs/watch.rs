@@ -110,10 +110,8 @@ struct Stream {
 impl Stream {
     /// The next piece of the body; None ends it.
     async fn next(&mut self) -> Option<Bytes> {
-        if !self.initial.is_empty() {
-            if let Some(piece) = self.initial_piece() {
-                return Some(piece);
-            }
+        if let Some(piece) = self.initial_piece() {
+            return Some(piece);
         }
         if let Some(revision) = self.end_of_initial.take() {
             return Some(self.form.bookmark(revision, true));

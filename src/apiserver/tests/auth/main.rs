@@ -1,5 +1,7 @@
 //! Who may do what, and streams to a kubelet, against a server that listens on a port of its own.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod access;
 mod fake_kubelet;
 mod harness;

@@ -1,5 +1,7 @@
 //! The API server seen from outside: a real server on a free port with its own data directory, through kube's client.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod deletes;
 mod discovery;
 mod harness;
