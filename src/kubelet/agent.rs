@@ -258,6 +258,7 @@ impl Agent {
                 handle.wake.change(|w| w.relist = true);
             }
         }
+        crate::logs::rotate_all(&self.inner.shared).await;
         if complete {
             self.remove_orphans().await;
         }

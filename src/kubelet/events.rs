@@ -17,7 +17,7 @@ pub(crate) async fn follow(shared: Arc<Shared>, cancel: CancellationToken) {
         tokio::select! {
             () = cancel.cancelled() => return,
             outcome = one_stream(&shared) => {
-                tracing::debug!(?outcome, "containerd's event stream ended");
+                tracing::warn!(?outcome, "containerd's event stream ended");
                 if outcome.is_ok() {
                     pause = Duration::from_millis(50);
                 }
@@ -33,7 +33,7 @@ pub(crate) async fn follow(shared: Arc<Shared>, cancel: CancellationToken) {
 }
 
 async fn one_stream(shared: &Shared) -> Result<(), tonic::Status> {
-    let filters = vec![format!("namespace=={NAMESPACE},topic==/tasks/exit")];
+    let filters = vec![format!("namespace=={NAMESPACE},topic==\"/tasks/exit\"")];
     let mut stream = shared.runtime.events().subscribe(SubscribeRequest { filters }).await?.into_inner();
     while let Some(envelope) = stream.message().await? {
         let Some(event) = envelope.event else { continue };

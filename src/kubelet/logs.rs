@@ -1,13 +1,19 @@
 //! Container logs as CRI writes them: `<time> <stream> <P|F> <text>`, one line each; `P` is continued by the next.
 
+use crate::agent::Shared;
+use crate::labels;
 use jiff::Timestamp;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// No more than this is handed out at once.
 const CHUNK: usize = 64 << 10;
 const BLOCK: u64 = 64 << 10;
+/// A log larger than this is rotated, and so many files of one container are kept.
+const ROTATE_BYTES: u64 = 10 << 20;
+const ROTATE_FILES: usize = 5;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
@@ -150,6 +156,45 @@ fn tail_offset(file: &mut File, lines: u64) -> io::Result<u64> {
         end = start;
     }
     Ok(0)
+}
+
+/// Moves logs that have grown too large aside, and has containerd begin new ones.
+pub(crate) async fn rotate_all(shared: &Shared) {
+    let running = i32::from(k8s_cri::v1::ContainerState::ContainerRunning);
+    for container in shared.runtime.containers(HashMap::new()).await.unwrap_or_default() {
+        let label = |name: &str| container.labels.get(name).map(String::as_str).unwrap_or_default();
+        let attempt = container.annotations.get(labels::RESTART_COUNT).map(String::as_str).unwrap_or("0");
+        let pod = format!("{}_{}_{}", label(labels::POD_NAMESPACE), label(labels::POD_NAME), label(labels::POD_UID));
+        let path =
+            shared.config.pod_logs_dir.join(pod).join(label(labels::CONTAINER_NAME)).join(format!("{attempt}.log"));
+        let large = std::fs::metadata(&path).is_ok_and(|m| m.len() > ROTATE_BYTES);
+        if container.state != running || !large {
+            continue;
+        }
+        if let Err(error) = rotate(&path) {
+            tracing::warn!(path = %path.display(), %error, "log not rotated");
+        } else if let Err(status) = shared.runtime.reopen_log(&container.id).await {
+            tracing::warn!(path = %path.display(), error = status.message(), "log not begun anew");
+        }
+    }
+}
+
+/// `0.log` becomes `0.log.<time>`; of those the newest few stay.
+fn rotate(path: &Path) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let now = Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+    std::fs::rename(path, path.with_file_name(format!("{name}.{now}")))?;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let mut old: Vec<PathBuf> = std::fs::read_dir(dir)?
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().starts_with(&format!("{name}.")))
+        .map(|e| e.path())
+        .collect();
+    old.sort();
+    for path in old.iter().rev().skip(ROTATE_FILES - 1) {
+        std::fs::remove_file(path)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
