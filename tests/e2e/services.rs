@@ -18,20 +18,20 @@ pub(crate) fn reach(cluster: &Cluster, space: &str) {
     for door in &doors {
         assert_eq!(wget(&format!("http://{door}/")).trim(), "server", "{door} from the host");
         for pod in ["client", "server"] {
-            let said = cluster.sh(space, pod, &format!("wget -T 5 -qO- http://{door}/"));
+            let said = cluster.sh(space, pod, &format!("timeout 5 wget -qO- http://{door}/"));
             assert_eq!(said.trim(), "server", "{door} from pod {pod}");
         }
     }
     assert_eq!(wget(&format!("http://127.0.0.1:{port}/")).trim(), "server");
     let pod = cluster.field(space, "pod/server", ".status.podIP");
-    assert_eq!(cluster.sh(space, "client", &format!("wget -T 5 -qO- http://{pod}:8080/")).trim(), "server");
+    assert_eq!(cluster.sh(space, "client", &format!("timeout 5 wget -qO- http://{pod}:8080/")).trim(), "server");
 
     // Without endpoints a service refuses at once.
     cluster.kubectl(space, &["delete", "pod/server", "--wait=true"]);
     until("no endpoints", || cluster.field(space, "endpoints/server", ".subsets").is_empty());
     let begun = Instant::now();
     until("refusal", || {
-        let said = cluster.try_sh(space, "client", &format!("wget -T 5 -qO- http://{address}/"));
+        let said = cluster.try_sh(space, "client", &format!("timeout 5 wget -qO- http://{address}/"));
         said.is_err_and(|said| said.contains("refused"))
     });
     assert!(begun.elapsed().as_secs() < 5);

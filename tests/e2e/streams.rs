@@ -69,17 +69,8 @@ pub(crate) fn attach(cluster: &Cluster, space: &str) {
 
     cluster.pod(space, "idle", IDLE);
     // `script` gives kubectl a terminal.
-    let kubectl = cluster.kubectl_command([
-        "-n",
-        space,
-        "exec",
-        "-it",
-        "idle",
-        "--",
-        "sh",
-        "-c",
-        "tty && stty size && test -t 0 && echo tty",
-    ]);
+    let kubectl =
+        cluster.kubectl_command(["-n", space, "exec", "-it", "idle", "--", "sh", "-c", "tty && test -t 0 && echo tty"]);
     let line: Vec<String> = [kubectl.get_program()]
         .into_iter()
         .chain(kubectl.get_args())

@@ -84,8 +84,10 @@ pub(crate) fn guestbook(cluster: &Cluster, space: &str) {
     until("one front end", || pods(cluster, space, "app=front").len() == 1);
 }
 
+/// What a server says to this host; empty when it says nothing. (Debian's static `wget` does not survive its own `-T`.)
 pub(crate) fn wget(url: &str) -> String {
-    let output = Command::new("/bin/busybox").args(["wget", "-T", "5", "-qO-", url]).output().unwrap();
+    let output =
+        Command::new("/bin/busybox").args(["timeout", "5", "/bin/busybox", "wget", "-qO-", url]).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 

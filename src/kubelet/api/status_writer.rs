@@ -153,7 +153,8 @@ fn may_wait(status: &PodStatus) -> bool {
 }
 
 /// What to send: every field of the new status, and `null` for those that went. Lists of conditions are merged by type on
-/// the other side, so each condition also says which of its fields are not there.
+/// the other side, so each condition also says which of its fields are not there; lists of addresses are merged too, and
+/// replace what was there.
 fn difference(status: &Value, written: Option<&Value>) -> Value {
     let mut out = status.clone();
     if let (Some(new), Some(old)) = (out.as_object_mut(), written.and_then(Value::as_object)) {
@@ -161,6 +162,11 @@ fn difference(status: &Value, written: Option<&Value>) -> Value {
             if !new.contains_key(key) && !matches!(key.as_str(), "conditions" | "nominatedNodeName" | "resize") {
                 new.insert(key.clone(), Value::Null);
             }
+        }
+    }
+    for key in ["podIPs", "hostIPs"] {
+        if let Some(addresses) = out.get_mut(key).and_then(Value::as_array_mut) {
+            addresses.insert(0, json!({"$patch": "replace"}));
         }
     }
     for condition in out.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -180,10 +186,10 @@ mod tests {
     #[test]
     fn what_went_is_sent_as_null() {
         let old = json!({"phase": "Pending", "reason": "x", "conditions": []});
-        let new = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
+        let new = json!({"phase": "Running", "podIPs": [{"ip": "10.1.0.2"}], "conditions": [{"type": "Ready", "status": "True"}]});
         assert_eq!(
             difference(&new, Some(&old)),
-            json!({"phase": "Running", "reason": null,
+            json!({"phase": "Running", "reason": null, "podIPs": [{"$patch": "replace"}, {"ip": "10.1.0.2"}],
                 "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}]})
         );
     }
