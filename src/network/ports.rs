@@ -4,15 +4,17 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 
-/// One entry of the `portMappings` capability; also how a lease remembers it.
+/// One entry of the `portMappings` capability; also how a lease remembers it. containerd writes Go's field names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Mapping {
+    #[serde(alias = "HostPort")]
     pub(crate) host_port: u16,
+    #[serde(alias = "ContainerPort")]
     pub(crate) container_port: u16,
-    #[serde(default = "tcp")]
+    #[serde(alias = "Protocol", default = "tcp")]
     pub(crate) protocol: String,
-    #[serde(default, rename = "hostIP", skip_serializing_if = "String::is_empty")]
+    #[serde(alias = "HostIP", default, rename = "hostIP", skip_serializing_if = "String::is_empty")]
     pub(crate) host_ip: String,
 }
 
@@ -89,11 +91,13 @@ mod tests {
 
     #[test]
     fn a_mapping_reads_what_the_runtime_writes() {
-        let text = r#"{"hostPort":54323,"containerPort":8080,"protocol":"udp","hostIP":"127.0.0.1"}"#;
-        let mapping: Mapping = serde_json::from_str(text).unwrap();
-        assert_eq!(
-            (mapping.host_port, mapping.protocol.as_str(), mapping.host_ip.as_str()),
-            (54323, "udp", "127.0.0.1")
-        );
+        for text in [
+            r#"{"hostPort":54323,"containerPort":8080,"protocol":"udp","hostIP":"127.0.0.1"}"#,
+            r#"{"HostPort":54323,"ContainerPort":8080,"Protocol":"udp","HostIP":"127.0.0.1"}"#,
+        ] {
+            let mapping: Mapping = serde_json::from_str(text).unwrap();
+            assert_eq!((mapping.host_port, mapping.container_port), (54323, 8080));
+            assert_eq!((mapping.protocol.as_str(), mapping.host_ip.as_str()), ("udp", "127.0.0.1"));
+        }
     }
 }

@@ -27,7 +27,7 @@ spec:
   containers:
   - name: main
     image: IMAGE
-    command: [sh, -c, "echo $(GREETING) > /scratch/said; sleep 1000000"]
+    command: [sh, -c, "echo '$(GREETING)' > /scratch/said; sleep 1000000"]
     resources: {requests: {cpu: 20m, memory: 16Mi}, limits: {memory: 64Mi}}
     env:
     - {name: COLOUR, valueFrom: {configMapKeyRef: {name: settings, key: colour}}}
