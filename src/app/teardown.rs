@@ -11,9 +11,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long processes get between SIGTERM and SIGKILL when no kubelet is there to ask what grace they want.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// What a data directory of ours has at least one of.
 const MARKS: [&str; 5] = ["state.db", "node-name", "pki", "containerd", "mini.log"];
 
@@ -30,18 +27,18 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
     anyhow::bail!("{} holds no cluster of mini's but other files; reset will not delete them", directory.display());
 }
 
-/// Ends containerd, its shims and everything in containers of this instance. Returns what was running.
-pub fn end_processes(config: &Config) -> Vec<Process> {
+/// Ends containerd, its shims and everything in containers of this instance, with `grace` between SIGTERM and SIGKILL. Returns what was running.
+pub fn end_processes(config: &Config, grace: Duration) -> Vec<Process> {
     let found = Found::look(config);
     let all: Vec<Process> = found.containerd.iter().chain(&found.contained).chain(&found.shims).copied().collect();
     // containerd first, so that it does not act on the end of the others.
     for process in &found.containerd {
-        let _ = process.end(GRACE);
+        let _ = process.end(grace);
     }
     for process in &found.contained {
         process.signal(rustix::process::Signal::TERM);
     }
-    let until = Instant::now() + GRACE;
+    let until = Instant::now() + grace;
     for process in &found.contained {
         let _ = process.wait(until.saturating_duration_since(Instant::now()));
     }
@@ -65,9 +62,9 @@ pub fn end_processes(config: &Config) -> Vec<Process> {
 /// Removes processes, mounts, networks, cgroups, sysctls, sockets and data, going on after failures. Returns what is left,
 /// each with its reason.
 #[must_use]
-pub fn teardown(config: &Config) -> Vec<String> {
+pub fn teardown(config: &Config, grace: Duration) -> Vec<String> {
     let mut left = Vec::new();
-    end_processes(config);
+    end_processes(config, grace);
     let survivors = Found::look(config);
     for process in survivors.containerd.iter().chain(&survivors.contained).chain(&survivors.shims) {
         left.push(format!("process {} ({}) does not end", process.pid, process.name()));

@@ -8,8 +8,10 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How long a working server may take to end its pods; then they are ended without asking.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a working server may take to end; then it is ended without asking.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long pods get between SIGTERM and SIGKILL: nothing they could still write down will be left.
+const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 pub(crate) struct Reset {
@@ -26,7 +28,7 @@ impl Reset {
             println!("nothing was changed");
             return Ok(ExitCode::FAILURE);
         }
-        if let Err(error) = block_on(stop::ask(config, false, Some(PATIENCE))) {
+        if let Err(error) = block_on(stop::ask(config, true, Some(PATIENCE))) {
             eprintln!("{error:#}; going on without it");
         }
         if let Some(process) = server::process(config)
@@ -34,7 +36,7 @@ impl Reset {
         {
             bail!("process {} does not end; reset cannot go on", process.pid);
         }
-        let left = mini_app::teardown::teardown(config);
+        let left = mini_app::teardown::teardown(config, GRACE);
         if left.is_empty() {
             println!("mini is reset; nothing of it is left on this machine but the program and its configuration file");
             return Ok(ExitCode::SUCCESS);

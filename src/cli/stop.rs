@@ -10,6 +10,9 @@ use mini_sys::process::Process;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+/// What pods get between SIGTERM and SIGKILL when no kubelet is there to ask.
+const GRACE: Duration = Duration::from_secs(10);
+
 #[derive(clap::Args)]
 pub(crate) struct Stop {
     /// Leave pods running; the next start takes them over
@@ -26,7 +29,7 @@ impl Stop {
         let limit = (self.timeout > 0).then(|| Duration::from_secs(self.timeout));
         let was_running = block_on(ask(config, self.keep_pods, limit))?;
         // A server that was killed leaves its pods behind.
-        let left = if self.keep_pods { Vec::new() } else { mini_app::teardown::end_processes(config) };
+        let left = if self.keep_pods { Vec::new() } else { mini_app::teardown::end_processes(config, GRACE) };
         match (was_running, left.len()) {
             (true, _) => println!("mini has stopped"),
             (false, 0) => println!("mini is not running"),

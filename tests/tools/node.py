@@ -2,7 +2,8 @@
 import io, json, os, pathlib, shutil, subprocess, sys, tarfile, tempfile, time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BIN = ROOT / "target/x86_64-unknown-linux-gnu/release"
+# MINI_BIN: a folder with mini and mini-bench that are built already.
+BIN = pathlib.Path(os.environ.pop("MINI_BIN", ROOT / "target/x86_64-unknown-linux-gnu/release"))
 BUSYBOX = "mini.test/busybox:1"
 
 
@@ -60,6 +61,11 @@ class Node:
         busybox_archive(path)
         self.mini("images", "import", path)
         return BUSYBOX
+
+
+def build():
+    if BIN.is_relative_to(ROOT):
+        subprocess.run(["cargo", "build", "--release", "--package", "mini", "--package", "mini-bench"], cwd=ROOT, check=True)
 
 
 def bench(*arguments):
