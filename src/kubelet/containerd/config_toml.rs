@@ -31,7 +31,7 @@ pub fn cgroup_driver_is_systemd() -> bool {
 /// The snapshotter that works on the file system of `dir`.
 pub(crate) fn snapshotter(dir: &Path) -> &'static str {
     match rustix::fs::statfs(dir) {
-        Ok(s) if i64::try_from(s.f_type).is_ok_and(|t| t == OVERLAYFS_MAGIC) => "native",
+        Ok(s) if s.f_type == OVERLAYFS_MAGIC => "native",
         _ => "overlayfs",
     }
 }

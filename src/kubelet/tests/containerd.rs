@@ -3,6 +3,8 @@
 //! Needs root and containerd, so it runs only when `MINI_TEST_CONTAINERD` is set; its value, if not `1`, picks cases by name.
 //! The executable doubles as the sandbox image's `/mini`, hence no libtest harness.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{

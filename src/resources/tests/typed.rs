@@ -1,6 +1,8 @@
 //! The facts of the schema against the typed view: an object with every field set once passes `normalize` unchanged,
 //! and `k8s-openapi` reads and writes it without a difference. So neither knows a field or a type that the other lacks.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use k8s_openapi::api::{apps, coordination, core, discovery, rbac};
 use mini_resources::{Registry, openapi};
 use serde::{Serialize, de::DeserializeOwned};
