@@ -21,7 +21,7 @@ pub(super) async fn add(call: &Call) -> Result<Value, Failure> {
     let gateway = address::gateway(pods);
     let netns = open_netns(&call.netns)?;
     let pool = Pool::new(config.leases.clone(), pods);
-    let mappings = ports::wanted(config.ports());
+    let mappings = ports::wanted(&config.ports()?);
     let lease = Lease { container: call.container.clone(), interface: call.interface.clone(), ports: mappings };
     let pod = pool.lease(lease.clone())?;
     let made = connect(call, &netns, pod, gateway, &lease).await;

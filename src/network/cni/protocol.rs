@@ -91,7 +91,7 @@ pub(super) struct NetConf {
     pub(super) pod_cidr: Option<Ipv4Net>,
     pub(super) leases: PathBuf,
     pub(super) mtu: Option<u32>,
-    runtime_config: Option<RuntimeConfig>,
+    runtime_config: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -101,9 +101,12 @@ struct RuntimeConfig {
 }
 
 impl NetConf {
-    /// The host ports asked for; runtimes write Go's nil as `null`.
-    pub(super) fn ports(&self) -> &[Mapping] {
-        self.runtime_config.as_ref().and_then(|runtime| runtime.port_mappings.as_deref()).unwrap_or_default()
+    /// The host ports asked for. Read only when they are needed: a DEL must not fail because of them.
+    pub(super) fn ports(&self) -> Result<Vec<Mapping>, Failure> {
+        let Some(config) = &self.runtime_config else { return Ok(Vec::new()) };
+        let config: Option<RuntimeConfig> = serde_json::from_value(config.clone())
+            .map_err(|error| Failure::new(Code::Decode, format!("the host ports cannot be read: {error}")))?;
+        Ok(config.and_then(|config| config.port_mappings).unwrap_or_default())
     }
 
     pub(super) fn pods(&self) -> Result<Ipv4Net, Failure> {

@@ -58,6 +58,8 @@ impl World {
     /// Called inside the machine: a cable to the outside, and the configuration of the network under test.
     pub(crate) fn new(prefix: &str) -> Self {
         let outside = format!("{prefix}-outside");
+        // A new namespace takes this from the machine.
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         run("ip", &["link", "set", "lo", "up"]);
         run("ip", &["link", "add", "up0", "type", "veth", "peer", "name", "up0", "netns", &outside]);
         run("ip", &["addr", "add", &format!("{NODE}/24"), "dev", "up0"]);
