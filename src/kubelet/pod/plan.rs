@@ -147,7 +147,7 @@ impl View<'_> {
         Step::Start {
             name: container.name.clone(),
             attempt: any.map_or(0, |s| s.attempt + 1),
-            after: any.filter(|s| s.state == State::Exited && !self.recycled.contains(&s.id)).map(|s| s.id.clone()),
+            after: any.filter(|s| s.state == State::Exited).map(|s| s.id.clone()),
         }
     }
 

@@ -91,7 +91,8 @@ fn terminated(seen: &Seen) -> ContainerState {
             exit_code: seen.exit_code,
             reason: Some(reason.to_owned()),
             message: (!seen.message.is_empty()).then(|| seen.message.clone()),
-            started_at: time(seen.started_at),
+            // As upstream has it for a container that could not be started.
+            started_at: time(seen.started_at).or(Some(Time(Timestamp::UNIX_EPOCH))),
             finished_at: time(seen.finished_at),
             container_id: Some(full_id(seen)),
             signal: None,
@@ -111,12 +112,22 @@ fn waiting(reason: &str, message: &str) -> ContainerState {
 }
 
 impl Facts<'_> {
+    /// Whether the policy lets an ended container run again; what does not is ended, whatever was reported of it.
+    fn may_restart(&self, ended: &Seen) -> bool {
+        match restart_policy(self.pod) {
+            "Never" => false,
+            "OnFailure" => ended.exit_code != 0,
+            _ => true,
+        }
+    }
+
     fn container(&self, container: &Container, init: bool) -> ContainerStatus {
         let seen = self.observed.latest(&container.name);
         let before = self.before.container_statuses.iter().chain(&self.before.init_container_statuses).flatten();
         let before = before.into_iter().find(|s| s.name == container.name);
         let running = seen.is_some_and(|s| s.state == State::Running);
-        let why = self.waiting.get(&container.name).filter(|_| !running && !self.last);
+        let over = seen.is_some_and(|s| s.state == State::Exited && !self.may_restart(s));
+        let why = self.waiting.get(&container.name).filter(|_| !running && !self.last && !over);
         let (state, last) = match (seen, why) {
             (Some(seen), _) if seen.state == State::Running => {
                 let running = ContainerStateRunning { started_at: time(seen.started_at) };
@@ -135,7 +146,9 @@ impl Facts<'_> {
                 (waiting(if initializing { "PodInitializing" } else { "ContainerCreating" }, ""), None)
             }
         };
-        let last = last.or_else(|| before.and_then(|b| b.last_state.clone()));
+        // What is now the state was the last state while a start was still being tried.
+        let known = before.and_then(|b| b.last_state.clone()).filter(|l| l.terminated != state.terminated);
+        let last = last.or(known);
         let started = seen.is_some_and(|s| running && self.started.contains(&s.id));
         let ready = match seen {
             Some(seen) if init && !is_sidecar(container) => seen.state == State::Exited && seen.exit_code == 0,

@@ -101,6 +101,7 @@ pub(super) async fn answer(agent: &Agent, pod: &Pod, name: &str, query: &Query) 
     Ok(response)
 }
 
+/// Why there is no log yet, in the words of upstream's kubelet.
 fn waiting_reason(pod: &Pod, name: &str) -> String {
     let statuses = pod
         .status
@@ -109,6 +110,11 @@ fn waiting_reason(pod: &Pod, name: &str) -> String {
     statuses
         .filter(|s| s.name == name)
         .find_map(|s| s.state.as_ref()?.waiting.as_ref()?.reason.clone())
+        .map(|reason| match reason.as_str() {
+            "ErrImagePull" => "image can't be pulled".to_owned(),
+            "ImagePullBackOff" => "trying and failing to pull image".to_owned(),
+            _ => reason,
+        })
         .unwrap_or_else(|| "ContainerCreating".to_owned())
 }
 

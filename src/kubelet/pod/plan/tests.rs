@@ -98,3 +98,18 @@ fn a_changed_image_replaces_the_container() {
         matches!(&got[..], [Step::Kill { restart: true, why, .. }] if why == "Container a definition changed, will be restarted")
     );
 }
+
+#[test]
+fn what_a_probe_killed_backs_off_too() {
+    let pod = pod(json!({"restartPolicy": "Always", "containers": [{"name": "a"}]}));
+    let killed = seen(&pod, "a", State::Exited, 137);
+    let recycled = HashSet::from([killed.id.clone()]);
+    let steps = plan(&View {
+        pod: &pod,
+        observed: &Observed { sandboxes: vec![sandbox(true)], containers: vec![killed] },
+        started: &HashSet::new(),
+        condemned: &HashMap::new(),
+        recycled: &recycled,
+    });
+    assert_eq!(steps, [start("a", 1, Some("a-id"))]);
+}

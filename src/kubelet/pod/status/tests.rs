@@ -88,3 +88,35 @@ fn init_containers_hold_the_pod_pending() {
     let state = waiting.container_statuses.unwrap()[0].state.clone().unwrap();
     assert_eq!(state.waiting.unwrap().reason.as_deref(), Some("PodInitializing"));
 }
+
+#[test]
+fn a_start_that_failed_for_good_is_an_end() {
+    let start_error = || Seen { started_at: 0, reason: "StartError".into(), ..seen("a", State::Exited, 128) };
+    let failed = Waiting { reason: "RunContainerError", message: "no such file".into(), retry: None };
+    let waiting = HashMap::from([("a".to_owned(), failed)]);
+    for (policy, waits) in [("Never", false), ("OnFailure", true), ("Always", true)] {
+        let pod = pod(json!({"restartPolicy": policy, "containers": [{"name": "a"}]}));
+        let none = HashSet::new();
+        let mut facts = Facts {
+            pod: &pod,
+            observed: &Observed { sandboxes: vec![], containers: vec![start_error()] },
+            waiting: &waiting,
+            started: &none,
+            ready: &none,
+            failed: None,
+            last: false,
+            start_time: Timestamp::UNIX_EPOCH,
+            now: Timestamp::UNIX_EPOCH,
+            node_ip: "192.0.2.1".parse().unwrap(),
+            before: &PodStatus::default(),
+        };
+        let first = generate(&facts);
+        facts.before = &first;
+        let container = generate(&facts).container_statuses.unwrap().remove(0);
+        let state = container.state.unwrap();
+        assert_eq!(state.waiting.is_some(), waits, "{policy}");
+        let ended = if waits { container.last_state.unwrap().terminated } else { state.terminated }.unwrap();
+        assert_eq!((ended.reason.as_deref(), ended.exit_code), (Some("StartError"), 128));
+        assert_eq!(ended.started_at, Some(Time(Timestamp::UNIX_EPOCH)));
+    }
+}
