@@ -114,7 +114,8 @@ impl Found {
         let mut found = Self::default();
         let names = cgroup_names(config);
         let homes: Vec<PathBuf> = vec![config.run_dir.join("containerd"), config.data_dir.join("containerd")];
-        let processes = process::all();
+        // One that has ended and waits for its parent to collect it is no longer there to be ended.
+        let processes: Vec<Process> = process::all().into_iter().filter(Process::is_alive).collect();
         for process in processes.iter().filter(|process| **process != Process::current()) {
             match role(&process.arguments(), &homes) {
                 Some(Role::Containerd) => found.containerd.push(*process),
