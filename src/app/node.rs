@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 /// How long components may take to end once asked.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Seconds that a pod gets at most to end when the node stops, whatever grace it asks for.
-const MOST_GRACE: i64 = 30;
+const MOST_GRACE: u32 = 30;
 
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let node_name = config.fix_node_name()?;
@@ -196,7 +196,11 @@ impl Node {
         if !how.keep_pods
             && let Some(kubelet) = &running.kubelet
         {
-            kubelet.stop_all_pods(MOST_GRACE).await;
+            // Bounded: what containerd cannot end, the teardown of a reset or the next start deals with.
+            let most = Duration::from_secs(MOST_GRACE.into()) + DRAIN;
+            if tokio::time::timeout(most, kubelet.stop_all_pods(MOST_GRACE.into())).await.is_err() {
+                tracing::warn!("some pods did not end within their grace; going on without them");
+            }
         }
         self.components.cancel();
         self.machine.abort();

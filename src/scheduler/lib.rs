@@ -108,8 +108,11 @@ impl Scheduler {
             _ if selection::node(pod).is_some() => {
                 self.waiting.forget(&key);
                 if self.cluster.place(pod) {
-                    // Affinity may have waited for this one.
-                    self.waiting.retry_all();
+                    // Only affinity can have waited for this one.
+                    let pods = &self.pods;
+                    self.waiting.retry_those(|key| {
+                        pods.get(&key.namespace, &key.name).is_some_and(|waiting| selection::has_affinity(&waiting))
+                    });
                 }
             }
             _ if selection::is_ours(pod) => {

@@ -22,6 +22,14 @@ pub(crate) fn is_gated(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty())
 }
 
+/// Whether another pod's placement can make this one fit: it must be near some, or spread evenly among some.
+pub(crate) fn has_affinity(pod: &Pod) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| {
+        spec.affinity.as_ref().is_some_and(|affinity| affinity.pod_affinity.is_some())
+            || spec.topology_spread_constraints.as_ref().is_some_and(|constraints| !constraints.is_empty())
+    })
+}
+
 /// Whether a change of a waiting pod can change where it fits; its status cannot.
 pub(crate) fn concerns(old: &Pod, new: &Pod) -> bool {
     old.spec != new.spec || old.metadata.labels != new.metadata.labels || old.metadata.uid != new.metadata.uid

@@ -63,8 +63,14 @@ impl Waiting {
 
     /// Something changed that may help: the parked are tried again, each after its back-off.
     pub(crate) fn retry_all(&mut self) {
+        self.retry_those(|_| true);
+    }
+
+    /// The same for the parked that `may_fit` picks.
+    pub(crate) fn retry_those(&mut self, may_fit: impl Fn(&Key) -> bool) {
         for (key, (attempts, parked)) in &mut self.attempts {
-            if std::mem::take(parked) {
+            if *parked && may_fit(key) {
+                *parked = false;
                 self.queue.add_after(key.clone(), delay(*attempts));
             }
         }
