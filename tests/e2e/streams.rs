@@ -116,8 +116,10 @@ pub(crate) fn port_forward(cluster: &Cluster, space: &str) {
             .spawn()
             .unwrap(),
     );
+    // Kept open: kubectl tells of each connection, and dies of a closed pipe.
+    let mut told = BufReader::new(forward.0.stdout.take().unwrap());
     let mut line = String::new();
-    BufReader::new(forward.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    told.read_line(&mut line).unwrap();
     let port: u16 =
         line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap().parse().unwrap();
     for _ in 0..3 {
