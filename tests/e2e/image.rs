@@ -7,27 +7,47 @@ use std::path::Path;
 use std::process::Command;
 use tar::{Builder, EntryType, Header};
 
+pub(crate) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Everything an image is made of.
+pub(crate) struct Image {
+    layer: Vec<u8>,
+    config: Vec<u8>,
+    pub(crate) manifest: Vec<u8>,
+}
+
+impl Image {
+    pub(crate) fn new() -> Self {
+        let layer = layer();
+        let config = json!({
+            "architecture": architecture(), "os": "linux",
+            "config": { "Env": ["PATH=/bin"], "Cmd": ["sh"] },
+            "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
+        });
+        let config = serde_json::to_vec(&config).unwrap();
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST_TYPE,
+            "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+        });
+        let manifest = serde_json::to_vec(&manifest).unwrap();
+        Self { layer, config, manifest }
+    }
+
+    pub(crate) fn blobs(&self) -> [&[u8]; 3] {
+        [&self.layer, &self.config, &self.manifest]
+    }
+}
+
 pub(crate) fn write(archive: &Path, reference: &str) {
-    let layer = layer();
-    let config = json!({
-        "architecture": architecture(), "os": "linux",
-        "config": { "Env": ["PATH=/bin"], "Cmd": ["sh"] },
-        "rootfs": { "type": "layers", "diff_ids": [digest(&layer)] },
-    });
-    let config = serde_json::to_vec(&config).unwrap();
-    let manifest = json!({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
-    });
-    let manifest = serde_json::to_vec(&manifest).unwrap();
-    let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+    let image = Image::new();
+    let mut entry = descriptor(MANIFEST_TYPE, &image.manifest);
     entry["annotations"] = json!({ "io.containerd.image.name": reference, "org.opencontainers.image.ref.name": "1" });
     let index = serde_json::to_vec(&json!({ "schemaVersion": 2, "manifests": [entry] })).unwrap();
     let mut tar = Builder::new(File::create(archive).unwrap());
     add(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
     add(&mut tar, "index.json", &index);
-    for blob in [&layer, &config, &manifest] {
+    for blob in image.blobs() {
         add(&mut tar, &format!("blobs/sha256/{}", hex::encode(Sha256::digest(blob))), blob);
     }
     tar.finish().unwrap();
@@ -67,7 +87,7 @@ fn descriptor(media_type: &str, content: &[u8]) -> Value {
     json!({ "mediaType": media_type, "digest": digest(content), "size": content.len() })
 }
 
-fn digest(content: &[u8]) -> String {
+pub(crate) fn digest(content: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(content)))
 }
 

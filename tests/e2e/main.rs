@@ -11,6 +11,7 @@ mod commands;
 mod image;
 mod leftovers;
 mod lifecycle;
+mod registry;
 mod restarts;
 mod services;
 mod streams;
@@ -45,6 +46,7 @@ const SHARED: &[Test] = &[
     ("hooks_run_and_grace_is_kept", lifecycle::hooks),
     ("a_crashing_container_backs_off", lifecycle::crash),
     ("a_missing_image_is_told", lifecycle::missing_image),
+    ("images_are_pulled_by_policy_and_with_secrets", registry::pull),
     ("pods_speak_to_the_api", services::api_from_pod),
 ];
 
