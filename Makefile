@@ -17,7 +17,7 @@ start: build
 	$(MINI) kubectl get nodes
 
 test: lint
-	MINI_TEST_CONTAINERD=1 cargo test --workspace
+	TEST_CONTAINERD=1 cargo test --workspace
 
 lint:
 	@scripts/setup.sh test

@@ -193,7 +193,7 @@ async fn credentials(shared: &Shared, pod: &Pod, name: &str) -> Vec<AuthConfig> 
         };
         for (server, auth) in config.auths {
             if let Some(length) = fits(&server, name) {
-                found.push((length, auth_config(&server, auth)));
+                found.push((length, auth_config(auth)));
             }
         }
     }
@@ -218,11 +218,11 @@ fn fits(server: &str, image: &str) -> Option<usize> {
     inside.then_some(prefix.len())
 }
 
-fn auth_config(server: &str, auth: DockerAuth) -> AuthConfig {
+/// Without the server: that it fits is settled, and containerd reads the field as a URL, which `host:port` is not.
+fn auth_config(auth: DockerAuth) -> AuthConfig {
     let mut out = AuthConfig {
         username: auth.username,
         password: auth.password,
-        server_address: server.to_owned(),
         identity_token: auth.identitytoken,
         ..Default::default()
     };

@@ -1,6 +1,6 @@
 //! Pods on a real containerd, without any API server: the kubelet behind its narrow door.
 //!
-//! Needs root and containerd, so it runs only when `MINI_TEST_CONTAINERD` is set; its value, if not `1`, picks cases by name.
+//! Needs root and containerd, so it runs only when `TEST_CONTAINERD` is set; its value, if not `1`, picks cases by name.
 //! The executable doubles as the sandbox image's `/mini`, hence no libtest harness.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -33,8 +33,8 @@ fn main() {
             std::thread::park();
         }
     }
-    let Ok(only) = std::env::var("MINI_TEST_CONTAINERD") else {
-        println!("skipped: set MINI_TEST_CONTAINERD=1 as root to run pods on containerd");
+    let Ok(only) = std::env::var("TEST_CONTAINERD") else {
+        println!("skipped: set TEST_CONTAINERD=1 as root to run pods on containerd");
         return;
     };
     if std::env::var_os("RUST_LOG").is_some() {
