@@ -110,6 +110,11 @@ async fn filtered(
         return other_path(server, &info, &query, &request);
     }
     let resource = server.registry.get(&info.group, &info.version, &info.resource).ok_or_else(no_such_path)?;
+    // The path's namespace is what was authorized; an object outside of it must not be reached through it.
+    let own = info.group.is_empty() && info.resource == "namespaces" && info.name == info.namespace;
+    if !resource.namespaced && !info.namespace.is_empty() && !own {
+        return Err(no_such_path());
+    }
     let long_running = info.long_running();
     let call = Call { server: server.clone(), user, info, resource, query, headers: request.headers().clone() };
     if stream::is_stream(&call.info.subresource) {

@@ -152,6 +152,8 @@ impl DeleteOptions {
 /// Which objects a list, watch or deletecollection is about.
 pub(crate) struct Filter {
     resource: Arc<Resource>,
+    /// The name in the path, as the old form of a watch has it: what was authorized is all that is shown.
+    name: Option<String>,
     labels: Option<LabelSelector>,
     fields: Option<FieldSelector>,
 }
@@ -177,6 +179,7 @@ impl Filter {
         }
         Ok(Self {
             resource: call.resource.clone(),
+            name: Some(call.info.name.clone()).filter(|name| !name.is_empty()),
             labels: labels.filter(|l| !l.is_everything()),
             fields: fields.filter(|f| !f.is_empty()),
         })
@@ -184,16 +187,17 @@ impl Filter {
 
     /// True if nothing is left out.
     pub(crate) fn is_everything(&self) -> bool {
-        self.labels.is_none() && self.fields.is_none()
+        self.name.is_none() && self.labels.is_none() && self.fields.is_none()
     }
 
-    /// The one name that can match, if the fields pin it.
+    /// The one name that can match, if the path or the fields pin it.
     pub(crate) fn name(&self) -> Option<&str> {
-        self.fields.as_ref()?.exact("metadata.name")
+        self.name.as_deref().or_else(|| self.fields.as_ref()?.exact("metadata.name"))
     }
 
     pub(crate) fn matches(&self, object: &Value) -> bool {
-        self.labels.as_ref().is_none_or(|l| l.matches(object.labels()))
+        self.name.as_deref().is_none_or(|name| object.name() == name)
+            && self.labels.as_ref().is_none_or(|l| l.matches(object.labels()))
             && self
                 .fields
                 .as_ref()

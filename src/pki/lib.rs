@@ -128,7 +128,8 @@ impl Pki {
                 &pki.kubelet_server,
                 Profile::new(&node, Some("system:nodes"), subjects.with_host(Vec::new()), Usage::Server),
             ),
-            (&pki.apiserver_kubelet, client("kube-apiserver-kubelet-client", "system:masters")),
+            // Kubelets know it by its name. It has no rights at the API: a proxied request that comes back must not be root's.
+            (&pki.apiserver_kubelet, Profile::new("kube-apiserver-kubelet-client", None, Vec::new(), Usage::Client)),
         ] {
             authority.ensure_leaf(pair, &profile)?;
         }

@@ -49,14 +49,18 @@ pub fn impersonate(authz: &Authorizer, user: &UserInfo, headers: &HeaderMap) -> 
 }
 
 fn requested(headers: &HeaderMap) -> Result<Option<UserInfo>, Status> {
-    let text = |value: &http::HeaderValue| value.to_str().unwrap_or_default().to_owned();
-    let name = headers.get(USER).map(text).unwrap_or_default();
-    let groups: Vec<String> = headers.get_all(GROUP).iter().map(text).collect();
-    let uid = headers.get(UID).map(text).unwrap_or_default();
+    // A value that cannot be read must not turn into no impersonation, which would be the caller's own rights.
+    let text = |value: &http::HeaderValue| {
+        String::from_utf8(value.as_bytes().to_vec())
+            .map_err(|_| Status::bad_request("an impersonation header is not UTF-8"))
+    };
+    let name = headers.get(USER).map(text).transpose()?.unwrap_or_default();
+    let groups: Vec<String> = headers.get_all(GROUP).iter().map(text).collect::<Result<_, _>>()?;
+    let uid = headers.get(UID).map(text).transpose()?.unwrap_or_default();
     let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (header, value) in headers {
         if let Some(key) = header.as_str().strip_prefix(EXTRA) {
-            extra.entry(percent_decode(key, false).to_lowercase()).or_default().push(text(value));
+            extra.entry(percent_decode(key, false).to_lowercase()).or_default().push(text(value)?);
         }
     }
     if name.is_empty() {

@@ -76,11 +76,12 @@ pub(super) async fn serve(call: &Call, mut request: Request<Body>) -> Result<Res
     let outgoing = outgoing(request, &target)?;
     let answer = match call.resource.plural.as_str() {
         "nodes" => {
-            let mut endpoint = Endpoint::of(&call.server, name.name)?;
-            if !name.port.is_empty() {
-                endpoint.port = port(name.port)?;
+            let kubelet = Endpoint::of(&call.server, name.name)?;
+            // Only the kubelet is shown our certificate: what else listens on the node is a stranger.
+            match if name.port.is_empty() { kubelet.port } else { port(name.port)? } {
+                port if port == kubelet.port => call.server.kubelets.send(kubelet, outgoing).await?,
+                port => send(SocketAddr::new(kubelet.address, port), name.tls, outgoing).await?,
             }
-            call.server.kubelets.send(endpoint, outgoing).await?
         }
         "pods" => send(pod_address(call, &name)?, name.tls, outgoing).await?,
         _ => send(service_address(call, &name)?, name.tls, outgoing).await?,

@@ -225,7 +225,8 @@ fn graceful(new: &mut Value, old: &Value, options: &DeleteOptions) -> Grace {
             return Grace::Over;
         }
         let end = mini_api::time::parse(old.text(&["metadata", "deletionTimestamp"])).unwrap_or(now);
-        grant(new, end - SignedDuration::from_secs(granted - asked), asked);
+        let until = end.checked_sub(SignedDuration::from_secs(granted.saturating_sub(asked))).unwrap_or(now);
+        grant(new, until, asked);
         return Grace::Until;
     }
     let scheduled = !old.text(&["spec", "nodeName"]).is_empty();
@@ -234,7 +235,8 @@ fn graceful(new: &mut Value, old: &Value, options: &DeleteOptions) -> Grace {
         Some(period) if scheduled && !finished => period.max(0),
         _ => 0,
     };
-    grant(new, now + SignedDuration::from_secs(period), period);
+    let until = now.checked_add(SignedDuration::from_secs(period)).unwrap_or(Timestamp::MAX);
+    grant(new, until, period);
     bump_generation(new);
     if period > 0 { Grace::Until } else { Grace::Over }
 }

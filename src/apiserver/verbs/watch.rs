@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often a client that allows bookmarks gets one, if anything happened.
 const BOOKMARK: Duration = Duration::from_secs(60);
+/// Seconds that a watch may last; more cannot be added to every clock.
+const LONGEST: u64 = 7 * 24 * 3600;
 /// A piece of the initial events.
 const PIECE: usize = 64 * 1024;
 
@@ -64,7 +66,7 @@ pub(super) async fn run(call: &Call) -> Result<Response<Body>, Status> {
         Err(error) => return Err(super::create::store_failed(&error)),
     };
     let now = Instant::now();
-    let seconds = options.timeout_seconds.unwrap_or_else(|| rand::rng().random_range(1800..3600));
+    let seconds = options.timeout_seconds.unwrap_or_else(|| rand::rng().random_range(1800..3600)).min(LONGEST);
     let stream = Stream {
         form,
         initial,

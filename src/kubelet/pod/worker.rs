@@ -237,6 +237,8 @@ impl Worker {
                 (a, b) => a.or(b),
             };
         };
+        let now = Instant::now();
+        self.volumes_changed |= self.tokens.lock().values().any(|(_, renew)| *renew <= now);
         // Live updates of volumes that are set up already.
         if self.volumes_changed
             && self.observed.running().next().is_some()
@@ -274,7 +276,9 @@ impl Worker {
             self.settle(pod).await;
             return None;
         }
-        sooner(self.tokens.lock().values().map(|(_, renew)| *renew).min());
+        // One that could not be renewed is tried again soon, not at once.
+        let renew = self.tokens.lock().values().map(|(_, renew)| *renew).min();
+        sooner(renew.map(|at| at.max(now + TOKEN_RETRY)));
         sooner(deadline_left.map(|left| Instant::now() + left));
         wake_at
     }
@@ -570,6 +574,8 @@ impl Worker {
     }
 }
 
+/// How long a service account token that could not be renewed waits for the next try.
+const TOKEN_RETRY: Duration = Duration::from_secs(10);
 /// Milliseconds between looks at a container whose end was announced.
 const PAUSES: &[u64] = &[0, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 const VOLUME_RETRY_MAX: Duration = Duration::from_secs(122);

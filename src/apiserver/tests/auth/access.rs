@@ -241,3 +241,14 @@ async fn the_issuer_is_published_to_accounts() {
     let (code, keys) = server.call(As::Token(&robot), "GET", "/openid/v1/jwks", None).await;
     assert_eq!((code, keys["keys"].as_array().unwrap().len()), (200, 1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_in_the_path_opens_nothing_outside_it() {
+    let server = Server::start().await;
+    namespace(&server, "a").await;
+    let outside = [format!("{RBAC}/namespaces/a/clusterroles"), "/api/v1/namespaces/a/namespaces".to_owned()];
+    for path in outside.into_iter().chain(["/api/v1/namespaces/a/nodes".to_owned()]) {
+        assert_eq!(server.call(server.admin(), "GET", &path, None).await.0, 404, "{path}");
+    }
+    assert_eq!(server.call(server.admin(), "GET", "/api/v1/namespaces/a", None).await.0, 200);
+}

@@ -112,3 +112,18 @@ async fn tables_name_their_columns_once() {
     assert_eq!((&object["kind"], object.get("spec")), (&json!("PartialObjectMetadata"), None));
     s.stop().await;
 }
+
+#[tokio::test]
+async fn a_watch_of_one_path_shows_one_object() {
+    let s = Server::start().await;
+    for name in ["a", "ab"] {
+        s.post(CONFIG_MAPS, &config_map(name)).await;
+    }
+    let path = CONFIG_MAPS.replace("/api/v1/", "/api/v1/watch/");
+    let mut watch = s.watch(&format!("{path}/a")).await;
+    assert_eq!(watch.names(1).await, ["ADDED a"]);
+    s.post(CONFIG_MAPS, &config_map("ac")).await;
+    s.patch(&format!("{CONFIG_MAPS}/a"), &json!({"data": {"k": "w"}})).await;
+    assert_eq!(watch.names(1).await, ["MODIFIED a"]);
+    s.stop().await;
+}
