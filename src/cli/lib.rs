@@ -3,6 +3,7 @@
 //! Knows the server only through its admin socket and, for `server` and `reset`, the composition root. Invariant: what
 //! fails says why and what to do in one sentence on standard error, and the exit code is 1.
 
+mod addon_server;
 mod admin_client;
 mod completion;
 mod config;
@@ -60,6 +61,9 @@ enum Command {
     /// Print the manual page
     #[command(hide = true)]
     Man,
+    /// Run an addon's server; its pods call this
+    #[command(hide = true, subcommand)]
+    AddonServer(addon_server::AddonServer),
 }
 
 /// Runs the command that `arguments` name; the first is the program.
@@ -85,14 +89,15 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
 fn run(mini: Mini, kubectls: Vec<OsString>) -> anyhow::Result<ExitCode> {
     let settings = mini.settings;
     // These work without a configuration, even with a broken one.
-    match &mini.command {
+    let command = match mini.command {
         Command::Completion(command) => return command.run(&mut Mini::command()),
         Command::Version(command) => return command.run(),
         Command::Man => return man::run(&mut Mini::command()),
-        _ => {}
-    }
+        Command::AddonServer(server) => return server.run(),
+        command => command,
+    };
     let config = settings.load()?;
-    match mini.command {
+    match command {
         Command::Start(command) => command.run(&config, &settings),
         Command::Stop(command) => command.run(&config),
         Command::Status(command) => command.run(&config),
@@ -101,7 +106,7 @@ fn run(mini: Mini, kubectls: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Command::Images(command) => command.run(&config),
         Command::Reset(command) => command.run(&config),
         Command::Server => server::run(config),
-        Command::Version(_) | Command::Completion(_) | Command::Man => Ok(ExitCode::SUCCESS),
+        Command::Version(_) | Command::Completion(_) | Command::Man | Command::AddonServer(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -1,0 +1,13 @@
+//! The web page and its server.
+
+/// What its pod passes.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Serves until SIGTERM.
+///
+/// # Errors
+/// The server cannot start.
+pub fn run(_args: Args) -> anyhow::Result<()> {
+    anyhow::bail!("not built yet")
+}

@@ -1,0 +1,1 @@
+//! Enables, disables and lists addons.
