@@ -7,12 +7,14 @@ use mini_config::Config;
 use mini_sys::process::{self, Process};
 use mini_sys::{cgroups, mounts};
 use std::collections::HashSet;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// What a data directory of ours has at least one of.
 const MARKS: [&str; 5] = ["state.db", "node-name", "pki", "containerd", "mini.log"];
+
+/// Of what would not go in one directory so much is named.
+const NAMED: usize = 5;
 
 /// Refuses directories that are not ours to delete.
 ///
@@ -70,9 +72,8 @@ pub fn teardown(config: &Config, grace: Duration) -> Vec<String> {
         left.push(format!("process {} ({}) does not end", process.pid, process.name()));
     }
     for directory in [&config.run_dir, &config.data_dir] {
-        for (point, error) in mounts::unmount_below(directory) {
-            left.push(format!("{} cannot be unmounted: {error}", point.display()));
-        }
+        // What would not go is named when its directory is emptied.
+        mounts::unmount_below(directory);
     }
     if let Err(error) = network(config) {
         left.push(format!("the network: {error:#}"));
@@ -81,8 +82,10 @@ pub fn teardown(config: &Config, grace: Duration) -> Vec<String> {
         left.push(format!("cgroup {} cannot be removed: {error}", path.display()));
     }
     for directory in [&config.run_dir, &config.data_dir] {
-        if let Err((path, error)) = empty(directory) {
-            left.push(format!("{} cannot be removed: {error}", path.display()));
+        let stays = mounts::empty(directory);
+        left.extend(stays.iter().take(NAMED).map(|(path, error)| format!("{} stays: {error}", path.display())));
+        if stays.len() > NAMED {
+            left.push(format!("{} more in {}", stays.len() - NAMED, directory.display()));
         }
         // Where it is a mount point of the user's, it stays.
         let _ = std::fs::remove_dir(directory);
@@ -164,28 +167,6 @@ fn role(arguments: &[String], homes: &[PathBuf]) -> Option<Role> {
     }
 }
 
-/// Deletes everything in a directory and names the first thing that would not go.
-fn empty(directory: &Path) -> Result<(), (PathBuf, io::Error)> {
-    let entries = match std::fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err((directory.to_owned(), error)),
-    };
-    let mut result = Ok(());
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let removed = match entry.file_type() {
-            Ok(kind) if kind.is_dir() => std::fs::remove_dir_all(&path),
-            _ => std::fs::remove_file(&path),
-        };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound && result.is_ok() => result = Err((path, error)),
-            _ => {}
-        }
-    }
-    result
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,7 +200,7 @@ mod tests {
         assert!(check(&config).is_err());
         std::fs::write(directory.path().join("state.db"), "").unwrap();
         check(&config).unwrap();
-        empty(directory.path()).unwrap();
+        assert!(mounts::empty(directory.path()).is_empty());
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 }

@@ -25,7 +25,7 @@ pub struct Sources {
 }
 
 impl Config {
-    /// Reads and checks the settings. Looks at no other file than the configuration.
+    /// Reads and checks the settings. Reads no other file than the configuration; only sees where the directories' links lead.
     ///
     /// # Errors
     /// With a sentence that names the place, the setting and what it should be.
@@ -51,10 +51,13 @@ impl Config {
         for (key, text) in &sources.flags {
             set("command line", key, text)?;
         }
+        // Names come from the path as it is written: a linked /var/lib/mini is still the default instance.
         config.instance = Instance::of(&config.data_dir);
         if !run_dir_set {
             config.run_dir = PathBuf::from(config.instance.run_dir());
         }
+        config.data_dir = without_links(&config.data_dir);
+        config.run_dir = without_links(&config.run_dir);
         config.check()?;
         Ok(config)
     }
@@ -119,6 +122,16 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// The path as the kernel names it in its table of mounts; what does not exist yet is taken as it stands.
+fn without_links(path: &Path) -> PathBuf {
+    for there in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
+            return real.components().chain(rest.components()).collect();
+        }
+    }
+    path.to_owned()
 }
 
 pub(crate) fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {

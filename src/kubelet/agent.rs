@@ -275,11 +275,11 @@ impl Agent {
                 let _ = shared.runtime.stop_sandbox(&id).await;
                 let _ = shared.runtime.remove_sandbox(&id).await;
             }
-            let _ = crate::volumes::tear_down::remove(&shared.config.root_dir.join("pods").join(&uid));
+            let _ = crate::volumes::tear_down::remove(&shared.config.root_dir.join("pods").join(&uid)).await;
         }
         let folders = std::fs::read_dir(shared.config.root_dir.join("pods")).into_iter().flatten().flatten();
         for folder in folders.filter(|f| !known.contains(&*f.file_name().to_string_lossy())) {
-            if let Err(error) = crate::volumes::tear_down::remove(&folder.path()) {
+            if let Err(error) = crate::volumes::tear_down::remove(&folder.path()).await {
                 tracing::warn!(%error, "a folder of a pod that no longer exists stays");
             }
         }

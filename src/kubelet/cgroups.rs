@@ -5,25 +5,27 @@
 use crate::resources::{self, Qos};
 use k8s_openapi::api::core::v1::Pod;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const ROOT: &str = "/sys/fs/cgroup";
+/// What limits and statistics need.
+const CONTROLLERS: [&str; 5] = ["cpu", "memory", "pids", "io", "cpuset"];
 
 /// The parent that the containers of a pod get.
 pub(crate) fn parent(instance: &str, pod: &Pod) -> String {
-    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-    if crate::containerd::cgroup_driver_is_systemd() {
-        let name = instance.replace('-', "_");
-        let uid = uid.replace('-', "_");
-        return match class(pod) {
-            Some(class) => format!("{name}-{class}-pod{uid}.slice"),
-            None => format!("{name}-pod{uid}.slice"),
-        };
+    named(instance, pod, crate::containerd::cgroup_driver_is_systemd())
+}
+
+fn named(instance: &str, pod: &Pod, systemd: bool) -> String {
+    let pod_part = format!("pod{}", pod.metadata.uid.as_deref().unwrap_or_default());
+    let parts = [Some(instance), class(pod), Some(&pod_part)];
+    let parts = parts.into_iter().flatten();
+    if systemd {
+        // In a slice's name "-" leads to its parent.
+        let parts: Vec<String> = parts.map(|part| part.replace('-', "_")).collect();
+        return format!("{}.slice", parts.join("-"));
     }
-    match class(pod) {
-        Some(class) => format!("/{instance}/{class}/pod{uid}"),
-        None => format!("/{instance}/pod{uid}"),
-    }
+    parts.map(|part| format!("/{part}")).collect()
 }
 
 fn class(pod: &Pod) -> Option<&'static str> {
@@ -32,6 +34,13 @@ fn class(pod: &Pod) -> Option<&'static str> {
         Qos::Burstable => Some("burstable"),
         Qos::BestEffort => Some("besteffort"),
     }
+}
+
+/// Where a parent is in a hierarchy: systemd puts `a-b.slice` into `a.slice`.
+fn path_of(parent: &str) -> String {
+    let Some(name) = parent.strip_suffix(".slice") else { return parent.to_owned() };
+    let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
+    ends.filter_map(|end| name.get(..end)).map(|slice| format!("/{slice}.slice")).collect()
 }
 
 /// Gives the pod's cgroup its CPU shares (cgroup v1) or weight (v2). Best effort: a pod runs without, too.
@@ -45,21 +54,27 @@ pub(crate) fn prepare(instance: &str, pod: &Pod) {
             resources::milli_cpu(&resources::requests(c)).or_else(|| resources::milli_cpu(&resources::limits(c)))
         })
         .sum();
-    let shares = resources::shares(milli);
-    let parent = parent(instance, pod);
+    share(Path::new(ROOT), &parent(instance, pod), resources::shares(milli));
+}
+
+fn share(root: &Path, parent: &str, shares: i64) {
     let relative = parent.trim_start_matches('/');
-    let v1 = Path::new(ROOT).join("cpu");
+    let v1 = root.join("cpu");
     if v1.join("cpu.shares").exists() {
         let dir = v1.join(relative);
         if fs::create_dir_all(&dir).is_ok() {
             let _ = fs::write(dir.join("cpu.shares"), shares.to_string());
         }
-    } else if Path::new(ROOT).join("cgroup.controllers").exists() {
-        let dir = Path::new(ROOT).join(relative);
+    } else if root.join("cgroup.controllers").exists() {
+        let dir = root.join(relative);
         if fs::create_dir_all(&dir).is_ok() {
-            let mut up = PathBuf::from(ROOT);
+            let mut up = root.to_owned();
             for part in Path::new(relative).components() {
-                let _ = fs::write(up.join("cgroup.subtree_control"), "+cpu +memory +pids +io +cpuset");
+                // One that the kernel does not have would make it refuse all.
+                let there = fs::read_to_string(up.join("cgroup.controllers")).unwrap_or_default();
+                let wanted = CONTROLLERS.iter().filter(|name| there.split_whitespace().any(|t| t == **name));
+                let wanted: Vec<String> = wanted.map(|name| format!("+{name}")).collect();
+                let _ = fs::write(up.join("cgroup.subtree_control"), wanted.join(" "));
                 up.push(part);
             }
             let weight = 1 + ((shares - 2) * 9999) / 262_142;
@@ -69,55 +84,61 @@ pub(crate) fn prepare(instance: &str, pod: &Pod) {
 }
 
 /// Removes the pod's emptied cgroups in every hierarchy.
-pub(crate) fn remove(instance: &str, pod: &Pod) {
-    remove_below(&parent(instance, pod));
-}
-
-/// Removes all that is left of an instance.
-pub(crate) fn remove_instance(instance: &str) {
-    remove_below(&format!("/{instance}"));
-}
-
-/// Every process in the cgroups of an instance.
-pub(crate) fn processes(instance: &str) -> Vec<rustix::process::Pid> {
-    let mut out = Vec::new();
-    for root in hierarchies() {
-        collect(&root.join(instance), &mut out);
-    }
-    out
-}
-
-fn collect(dir: &Path, out: &mut Vec<rustix::process::Pid>) {
-    let pids = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    out.extend(pids.lines().filter_map(|l| l.parse().ok()).filter_map(rustix::process::Pid::from_raw));
-    for child in fs::read_dir(dir).into_iter().flatten().flatten().filter(|c| c.file_type().is_ok_and(|t| t.is_dir())) {
-        collect(&child.path(), out);
-    }
-}
-
-fn hierarchies() -> Vec<PathBuf> {
-    let all = fs::read_dir(ROOT).into_iter().flatten().flatten();
-    let mut roots: Vec<PathBuf> = all.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect();
-    roots.push(PathBuf::from(ROOT));
-    roots
-}
-
-fn remove_below(parent: &str) {
-    let relative = parent.trim_start_matches('/');
-    for root in hierarchies() {
-        let dir = root.join(relative);
-        if dir.is_dir() {
-            remove_tree(&dir);
+pub(crate) async fn remove(instance: &str, pod: &Pod) {
+    let path = path_of(&parent(instance, pod));
+    let _ = tokio::task::spawn_blocking(move || {
+        for (path, error) in mini_sys::cgroups::remove(&[path]) {
+            tracing::debug!(path = %path.display(), %error, "a cgroup stays");
         }
-    }
+    })
+    .await;
 }
 
-/// cgroup folders are removed by rmdir, deepest first; one with processes stays.
-fn remove_tree(dir: &Path) {
-    if let Ok(children) = fs::read_dir(dir) {
-        for child in children.flatten().filter(|c| c.file_type().is_ok_and(|t| t.is_dir())) {
-            remove_tree(&child.path());
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(resources: serde_json::Value) -> Pod {
+        let spec = json!({"containers": [{"name": "c", "resources": resources}]});
+        serde_json::from_value(json!({"metadata": {"uid": "1a-2b"}, "spec": spec})).unwrap()
     }
-    let _ = fs::remove_dir(dir);
+
+    #[test]
+    fn each_class_has_its_place_with_either_driver() {
+        let whole = json!({"limits": {"cpu": "1", "memory": "1Gi"}});
+        for (resources, files, slice) in [
+            (json!({}), "/mini-01/besteffort/pod1a-2b", "mini_01-besteffort-pod1a_2b.slice"),
+            (json!({"requests": {"cpu": "1"}}), "/mini-01/burstable/pod1a-2b", "mini_01-burstable-pod1a_2b.slice"),
+            (whole, "/mini-01/pod1a-2b", "mini_01-pod1a_2b.slice"),
+        ] {
+            assert_eq!(named("mini-01", &pod(resources.clone()), false), files);
+            assert_eq!(named("mini-01", &pod(resources), true), slice);
+        }
+        assert_eq!(path_of("/mini/besteffort/pod1"), "/mini/besteffort/pod1");
+        assert_eq!(
+            path_of("mini_01-besteffort-pod1a_2b.slice"),
+            "/mini_01.slice/mini_01-besteffort.slice/mini_01-besteffort-pod1a_2b.slice"
+        );
+    }
+
+    #[test]
+    fn shares_become_a_weight_in_the_unified_hierarchy() {
+        let root = std::env::temp_dir().join(format!("mini-cgroups-{}", std::process::id()));
+        fs::create_dir_all(root.join("mini")).unwrap();
+        fs::write(root.join("cgroup.controllers"), "cpuset cpu io memory hugetlb\n").unwrap();
+        fs::write(root.join("mini/cgroup.controllers"), "cpu memory\n").unwrap();
+        share(&root, "/mini/besteffort/podx", 1024);
+        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+        assert_eq!(read("mini/besteffort/podx/cpu.weight"), "39");
+        assert_eq!(read("cgroup.subtree_control"), "+cpu +memory +io +cpuset");
+        assert_eq!(read("mini/cgroup.subtree_control"), "+cpu +memory");
+        fs::remove_dir_all(&root).unwrap();
+        // cgroup v1: a hierarchy for each controller.
+        fs::create_dir_all(root.join("cpu")).unwrap();
+        fs::write(root.join("cpu/cpu.shares"), "1024").unwrap();
+        share(&root, "/mini/pody", 512);
+        assert_eq!(read("cpu/mini/pody/cpu.shares"), "512");
+        fs::remove_dir_all(&root).unwrap();
+    }
 }

@@ -25,13 +25,11 @@ mod resources;
 mod runtime;
 mod security;
 mod server;
-mod teardown;
 mod volumes;
 
 pub use agent::{Agent, Wanted};
 pub use kubelet::{Kubelet, SpawnError, spawn};
 pub use runtime::Runtime;
-pub use teardown::teardown;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

@@ -8,13 +8,15 @@ pub(crate) mod mounts;
 mod owner;
 mod payload;
 pub(crate) mod tear_down;
+mod tokens;
+
+pub(crate) use tokens::Tokens;
 
 use crate::Config;
-use crate::cluster::{Cluster, Reference, Token};
+use crate::cluster::{Cluster, Reference};
 use crate::pod;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use mini_api::quantity::Quantity;
-use parking_lot::Mutex;
 use rustix::mount::MountFlags;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::CString;
@@ -22,10 +24,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
-
-/// Service account tokens of one pod, by volume and path.
-pub(crate) type Tokens = Mutex<HashMap<(String, String), (Token, Instant)>>;
 
 /// Where a set-up volume is.
 #[derive(Clone, Debug)]
@@ -63,16 +61,21 @@ pub(crate) fn references(pod: &Pod) -> BTreeSet<Reference> {
     out
 }
 
-/// Sets up every volume; the error is the message of a `FailedMount` event.
+/// Sets up every volume, whatever becomes of the others; the error, the first, is the message of a `FailedMount` event.
 pub(crate) async fn set_up(context: &Context<'_>) -> Result<HashMap<String, Ready>, String> {
     let mut out = HashMap::new();
+    let mut failed = None;
     for volume in context.pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
-        let ready = one(context, volume)
-            .await
-            .map_err(|e| format!("MountVolume.SetUp failed for volume \"{}\" : {e}", volume.name))?;
-        out.insert(volume.name.clone(), ready);
+        match one(context, volume).await {
+            Ok(ready) => {
+                out.insert(volume.name.clone(), ready);
+            }
+            Err(e) => {
+                failed.get_or_insert_with(|| format!("MountVolume.SetUp failed for volume \"{}\" : {e}", volume.name));
+            }
+        }
     }
-    Ok(out)
+    failed.map_or(Ok(out), Err)
 }
 
 async fn one(context: &Context<'_>, volume: &Volume) -> Result<Ready, String> {
@@ -187,7 +190,7 @@ pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<(), String> {
 }
 
 fn mount_tmpfs(path: &Path, size: Option<i64>, mode: u32) -> Result<(), String> {
-    if tear_down::is_mount_point(path) {
+    if mini_sys::mounts::is_mount_point(path) {
         return Ok(());
     }
     let mut data = format!("mode={mode:o}");

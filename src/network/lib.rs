@@ -128,9 +128,8 @@ pub async fn teardown(config: &Config) -> Result<(), Error> {
     }
     keep(sysctl::restore(config, others));
     let directory = config.data_dir.join("cni");
-    match std::fs::remove_dir_all(&directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => keep(Err(write_error(&directory)(error))),
-        _ => {}
+    for (path, error) in mini_sys::mounts::remove(&directory) {
+        keep(Err(write_error(&path)(error)));
     }
     first
 }

@@ -55,14 +55,14 @@ impl Worker {
         }
         if matches!(order.end, Some(End::Drain(_))) {
             let dir = volumes::pod_dir(&self.shared.config, pod);
-            let _ = volumes::tear_down::unmount_below(&dir);
+            let _ = volumes::tear_down::unmount_below(&dir).await;
             return Next::Done;
         }
         let status = self.status(pod, true);
         self.shared.cluster.follow(uid(pod), Default::default());
         self.shared.puller.forget(uid(pod));
         let dir = volumes::pod_dir(&self.shared.config, pod);
-        if let Err(error) = volumes::tear_down::remove(&dir) {
+        if let Err(error) = volumes::tear_down::remove(&dir).await {
             tracing::warn!(pod = full_name(pod), %error, "the pod's folder stays");
         }
         if order.end.is_none()
@@ -86,8 +86,8 @@ impl Worker {
             let _ = self.shared.runtime.remove_sandbox(&sandbox.id).await;
             self.shared.directory.remove(&sandbox.id);
         }
-        let _ = std::fs::remove_dir_all(super::sandbox::log_dir(&self.shared.config, pod));
-        cgroups::remove(&self.shared.config.instance, pod);
+        let _ = volumes::tear_down::remove(&super::sandbox::log_dir(&self.shared.config, pod)).await;
+        cgroups::remove(&self.shared.config.instance, pod).await;
         self.observed = Observed::default();
     }
 

@@ -237,8 +237,7 @@ impl Worker {
                 (a, b) => a.or(b),
             };
         };
-        let now = Instant::now();
-        self.volumes_changed |= self.tokens.lock().values().any(|(_, renew)| *renew <= now);
+        self.volumes_changed |= self.tokens.due();
         // Live updates of volumes that are set up already.
         if self.volumes_changed
             && self.observed.running().next().is_some()
@@ -276,9 +275,7 @@ impl Worker {
             self.settle(pod).await;
             return None;
         }
-        // One that could not be renewed is tried again soon, not at once.
-        let renew = self.tokens.lock().values().map(|(_, renew)| *renew).min();
-        sooner(renew.map(|at| at.max(now + TOKEN_RETRY)));
+        sooner(self.tokens.next().map(|left| Instant::now() + left));
         sooner(deadline_left.map(|left| Instant::now() + left));
         wake_at
     }
@@ -318,7 +315,7 @@ impl Worker {
         let _ = self.look().await;
         self.shared.cluster.follow(uid(pod), Default::default());
         let dir = volumes::pod_dir(&self.shared.config, pod);
-        if let Err(error) = volumes::tear_down::unmount_below(&dir) {
+        if let Err(error) = volumes::tear_down::unmount_below(&dir).await {
             tracing::warn!(pod = full_name(pod), %error, "volumes not unmounted");
         }
         self.settled = stopped;
@@ -574,8 +571,6 @@ impl Worker {
     }
 }
 
-/// How long a service account token that could not be renewed waits for the next try.
-const TOKEN_RETRY: Duration = Duration::from_secs(10);
 /// Milliseconds between looks at a container whose end was announced.
 const PAUSES: &[u64] = &[0, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 const VOLUME_RETRY_MAX: Duration = Duration::from_secs(122);

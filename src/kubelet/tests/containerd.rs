@@ -15,6 +15,8 @@ use mini_kubelet::containerd::{self, Containerd};
 use mini_kubelet::images::Images;
 use mini_kubelet::self_image::SelfImage;
 use mini_kubelet::{Agent, Config, Wanted};
+use mini_sys::process::{self, Process};
+use mini_sys::{cgroups, mounts};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -57,6 +59,10 @@ struct Fake {
     changed: Notify,
     wanted: Mutex<Option<mpsc::UnboundedSender<Wanted>>>,
     followed: Mutex<BTreeMap<String, BTreeSet<Reference>>>,
+    /// Tokens given out, by pod.
+    tokens: Mutex<BTreeMap<String, u32>>,
+    claims: Mutex<HashMap<String, PersistentVolumeClaim>>,
+    volumes: Mutex<HashMap<String, PersistentVolume>>,
 }
 
 fn missing(kind: &str, name: &str) -> Error {
@@ -73,17 +79,23 @@ impl Cluster for Fake {
         async { found }.boxed()
     }
     fn claim<'a>(&'a self, _: &'a str, name: &'a str) -> BoxFuture<'a, Result<PersistentVolumeClaim, Error>> {
-        async move { Err(missing("persistentvolumeclaim", name)) }.boxed()
+        let found = self.claims.lock().get(name).cloned().ok_or_else(|| missing("persistentvolumeclaim", name));
+        async { found }.boxed()
     }
     fn volume<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<PersistentVolume, Error>> {
-        async move { Err(missing("persistentvolume", name)) }.boxed()
+        let found = self.volumes.lock().get(name).cloned().ok_or_else(|| missing("persistentvolume", name));
+        async { found }.boxed()
     }
     fn services(&self) -> BoxFuture<'_, Vec<Arc<Service>>> {
         async { Vec::new() }.boxed()
     }
     fn token<'a>(&'a self, _: &'a str, _: &'a str, spec: TokenSpec) -> BoxFuture<'a, Result<Token, Error>> {
         let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(spec.expiration_seconds);
-        async move { Ok(Token { token: format!("token of {}", spec.pod_name), expires }) }.boxed()
+        let mut tokens = self.tokens.lock();
+        let number = tokens.entry(spec.pod_name.clone()).or_default();
+        *number += 1;
+        let token = format!("token {number} of {}", spec.pod_name);
+        async move { Ok(Token { token, expires }) }.boxed()
     }
     fn follow(&self, uid: &str, references: BTreeSet<Reference>) {
         self.followed.lock().insert(uid.to_owned(), references);
@@ -200,6 +212,10 @@ const CASES: &[Case] = &[
     ("a_crashing_container_backs_off", |w| a_crashing_container_backs_off(w).boxed()),
     ("init_containers_and_environment", |w| init_containers_and_environment(w).boxed()),
     ("volumes_are_mounted_and_updated", |w| volumes_are_mounted_and_updated(w).boxed()),
+    ("a_token_is_renewed_in_time", |w| a_token_is_renewed_in_time(w).boxed()),
+    ("foreign_files_survive", |w| foreign_files_survive(w).boxed()),
+    ("claims_are_mounted", |w| claims_are_mounted(w).boxed()),
+    ("a_deadline_ends_a_pod", |w| a_deadline_ends_a_pod(w).boxed()),
     ("probes_gate_and_restart", |w| probes_gate_and_restart(w).boxed()),
     ("hooks_run", |w| hooks_run(w).boxed()),
     ("missing_things_are_told", |w| missing_things_are_told(w).boxed()),
@@ -298,7 +314,92 @@ async fn volumes_are_mounted_and_updated(w: &World) {
         assert!(Instant::now() < deadline, "{}", w.log("vol", "c", 0));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    assert_eq!(w.log("vol", "c", 0), "lrwxrwxrwx\ntoken of vol\na=\"b\"\n1\nupdated\n");
+    assert_eq!(w.log("vol", "c", 0), "lrwxrwxrwx\ntoken 1 of vol\na=\"b\"\n1\nupdated\n");
+    w.delete(&pod).await;
+}
+
+/// The API gives no token for less than ten minutes; this one does.
+async fn a_token_is_renewed_in_time(w: &World) {
+    let pod = w.send(json!({"metadata": {"name": "tok"}, "spec": {
+        "volumes": [{"name": "tok", "projected": {"sources": [{"serviceAccountToken": {"path": "token", "expirationSeconds": 5}}]}}],
+        "containers": [{"name": "c", "command": ["sh", "-c", "while :; do cat /token/token; echo; sleep 0.2; done"],
+            "volumeMounts": [{"name": "tok", "mountPath": "/token"}]}]}}));
+    w.ready("tok").await;
+    tokio::time::sleep(Duration::from_millis(9500)).await;
+    let log = w.log("tok", "c", 0);
+    let seen: BTreeSet<&str> = log.lines().filter(|l| !l.is_empty()).collect();
+    assert_eq!(seen, BTreeSet::from(["token 1 of tok", "token 2 of tok", "token 3 of tok"]));
+    assert_eq!(w.fake.tokens.lock()["tok"], 3, "each at 80 % of its five seconds, and not more often");
+    w.delete(&pod).await;
+}
+
+/// What a pod mounts of the host, whole or in part, is never deleted with the pod.
+async fn foreign_files_survive(w: &World) {
+    let precious = w.dir.join("precious");
+    std::fs::create_dir_all(precious.join("sub/deep")).unwrap();
+    std::fs::write(precious.join("sub/deep/file"), "mine").unwrap();
+    std::fs::write(precious.join("sub/one"), "1").unwrap();
+    let pod = w.send(json!({"metadata": {"name": "guest"}, "spec": {
+        "volumes": [{"name": "h", "hostPath": {"path": precious, "type": "Directory"}}, {"name": "e", "emptyDir": {}}],
+        "containers": [{"name": "c", "command": ["sh", "-c", "cat /s/deep/file /one; touch /new/made; exec sleep 1000"],
+            "volumeMounts": [{"name": "h", "mountPath": "/s", "subPath": "sub"}, {"name": "h", "mountPath": "/one", "subPath": "sub/one"},
+                {"name": "h", "mountPath": "/new", "subPath": "a/b"}, {"name": "e", "mountPath": "/e"}]}]}}));
+    w.ready("guest").await;
+    w.until("its words", |_| (w.log("guest", "c", 0) == "mine1\n").then_some(())).await;
+    w.delete(&pod).await;
+    assert!(!w.dir.join("data/kubelet/pods/uid-guest").exists());
+    assert_eq!(std::fs::read_to_string(precious.join("sub/deep/file")).unwrap(), "mine");
+    assert!(precious.join("sub/one").exists() && precious.join("a/b/made").exists());
+}
+
+async fn claims_are_mounted(w: &World) {
+    let precious = w.dir.join("pv");
+    std::fs::create_dir_all(precious.join("sub")).unwrap();
+    std::fs::write(precious.join("sub/file"), "kept\n").unwrap();
+    let claim = |volume: &str| serde_json::from_value(json!({"spec": {"volumeName": volume}})).unwrap();
+    let volume = |modes: Value, source: Value| {
+        let mut spec = json!({"accessModes": modes});
+        spec.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
+        serde_json::from_value(json!({"spec": spec})).unwrap()
+    };
+    w.fake.claims.lock().extend([("local".to_owned(), claim("pv-local")), ("path".to_owned(), claim("pv-path"))]);
+    w.fake.claims.lock().insert("unbound".to_owned(), claim(""));
+    w.fake.volumes.lock().extend([
+        ("pv-local".to_owned(), volume(json!(["ReadWriteOnce"]), json!({"local": {"path": precious}}))),
+        ("pv-path".to_owned(), volume(json!(["ReadOnlyMany"]), json!({"hostPath": {"path": precious}}))),
+    ]);
+    let script = "cat /rw/sub/file /sub/file; echo 2 > /rw/two; touch /ro/x || echo refused; touch /mode/x || echo refused; exec sleep 1000";
+    let pod = w.send(json!({"metadata": {"name": "pvc"}, "spec": {
+        "volumes": [{"name": "rw", "persistentVolumeClaim": {"claimName": "local"}},
+            {"name": "ro", "persistentVolumeClaim": {"claimName": "local", "readOnly": true}},
+            {"name": "mode", "persistentVolumeClaim": {"claimName": "path"}}],
+        "containers": [{"name": "c", "command": ["sh", "-c", script], "volumeMounts": [{"name": "rw", "mountPath": "/rw"},
+            {"name": "rw", "mountPath": "/sub", "subPath": "sub"}, {"name": "ro", "mountPath": "/ro"},
+            {"name": "mode", "mountPath": "/mode"}]}]}}));
+    w.ready("pvc").await;
+    w.until("its words", |_| (w.log("pvc", "c", 0).matches("refused\n").count() == 2).then_some(())).await;
+    assert!(w.log("pvc", "c", 0).starts_with("kept\nkept\n"), "{}", w.log("pvc", "c", 0));
+    w.delete(&pod).await;
+    assert!(precious.join("two").exists() && precious.join("sub/file").exists());
+    let pod = w.send(json!({"metadata": {"name": "unbound"}, "spec": {
+        "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "unbound"}}], "containers": [{"name": "c"}]}}));
+    w.until("the reason", |fake| {
+        let told = |(_, r, m): &(String, String, String)| r == "FailedMount" && m.ends_with("\"unbound\" is not bound");
+        fake.events.lock().iter().any(told).then_some(())
+    })
+    .await;
+    w.delete(&pod).await;
+}
+
+async fn a_deadline_ends_a_pod(w: &World) {
+    let pod = w.send(json!({"metadata": {"name": "late"}, "spec": {"activeDeadlineSeconds": 2,
+        "containers": [{"name": "c", "command": ["sleep", "1000"]}]}}));
+    w.ready("late").await;
+    let status = w.status("late", "failed", |s| s["phase"] == "Failed").await;
+    assert_eq!(status["reason"], "DeadlineExceeded");
+    assert_eq!(status["message"], "Pod was active on the node longer than the specified deadline");
+    assert_eq!(state(&status, 0)["terminated"]["exitCode"], 137, "{status}");
+    assert!(w.fake.events.lock().iter().any(|(n, r, _)| n == "late" && r == "DeadlineExceeded"));
     w.delete(&pod).await;
 }
 
@@ -412,12 +513,33 @@ async fn run(only: &str) -> Vec<&'static str> {
     std::fs::create_dir_all(&dir).unwrap();
     let outcome = AssertUnwindSafe(cases(&dir, only)).catch_unwind().await;
     let instance = format!("mini-test-{}", std::process::id());
-    mini_kubelet::teardown(&instance, &dir.join("run"), &[dir.join("data")]).await.unwrap();
-    std::fs::remove_dir_all(&dir).unwrap();
+    tear_down(&instance, &dir);
     outcome.unwrap_or_else(|_| vec!["set-up"])
 }
 
+/// Ends what still runs below `dir` or in our cgroups, and takes all of it away.
+fn tear_down(instance: &str, dir: &Path) {
+    let groups = [format!("/{instance}"), format!("/{}.slice", instance.replace('-', "_"))];
+    let ours = |process: &Process| {
+        *process != Process::current()
+            && (process.arguments().iter().any(|a| Path::new(a).starts_with(dir))
+                || cgroups::is_in(process.pid, &groups))
+    };
+    for _ in 0..10 {
+        for process in process::all().into_iter().filter(ours) {
+            process.signal(rustix::process::Signal::KILL);
+            let _ = process.wait(Duration::from_secs(2));
+        }
+    }
+    let left = mounts::remove(dir);
+    assert!(left.is_empty(), "{left:?}");
+    cgroups::remove(&groups);
+}
+
 async fn cases(dir: &Path, only: &str) -> Vec<&'static str> {
+    // As a user's who has put the data on another disk.
+    std::fs::create_dir_all(dir.join("disk")).unwrap();
+    std::os::unix::fs::symlink("disk", dir.join("data")).unwrap();
     let (data, run) = (dir.join("data"), dir.join("run"));
     let begun = Instant::now();
     let own = SelfImage::of(&std::env::current_exe().unwrap(), &data).unwrap();

@@ -133,7 +133,7 @@ fn bind_sub_path(volume: &Path, sub: &str, target: &Path) -> io::Result<()> {
         }
         other => other?,
     };
-    if super::tear_down::is_bind(target) {
+    if mini_sys::mounts::is_mount_point(target) {
         rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH)?;
     }
     let source = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));

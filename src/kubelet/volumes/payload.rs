@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Secret, ServiceAccountTokenProjection, Volume,
 };
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct File {
@@ -173,35 +172,19 @@ async fn token(
     style: Style,
     files: &mut Files,
 ) -> Result<(), String> {
-    let key = (volume.to_owned(), source.path.clone());
-    let kept = context.tokens.lock().get(&key).filter(|(_, renew)| *renew > Instant::now()).map(|(t, _)| t.clone());
-    let token = match kept {
-        Some(token) => token,
-        None => {
-            let spec = context.pod.spec.as_ref();
-            let account = spec.and_then(|s| s.service_account_name.as_deref()).filter(|a| !a.is_empty());
-            let request = TokenSpec {
-                audience: source.audience.clone().filter(|a| !a.is_empty()),
-                expiration_seconds: source.expiration_seconds.unwrap_or(3600),
-                pod_name: pod::name(context.pod).to_owned(),
-                pod_uid: pod::uid(context.pod).to_owned(),
-            };
-            let asked = Instant::now();
-            let token = context
-                .cluster
-                .token(pod::namespace(context.pod), account.unwrap_or("default"), request)
-                .await
-                .map_err(|e| format!("failed to fetch token: {e}"))?;
-            // Renewed at 80 % of its life, or after a day.
-            let life = token.expires.duration_since(jiff::Timestamp::now()).as_secs().max(1);
-            let life = Duration::from_secs(u64::try_from(life).unwrap_or(1));
-            let renew = asked + (life * 4 / 5).min(Duration::from_secs(24 * 3600));
-            context.tokens.lock().insert(key, (token.clone(), renew));
-            token
-        }
+    let spec = context.pod.spec.as_ref();
+    let account = spec.and_then(|s| s.service_account_name.as_deref()).filter(|a| !a.is_empty());
+    let request = TokenSpec {
+        audience: source.audience.clone().filter(|a| !a.is_empty()),
+        expiration_seconds: source.expiration_seconds.unwrap_or(3600),
+        pod_name: pod::name(context.pod).to_owned(),
+        pod_uid: pod::uid(context.pod).to_owned(),
     };
+    let ask = context.cluster.token(pod::namespace(context.pod), account.unwrap_or("default"), request);
+    let token =
+        context.tokens.get(volume, &source.path, ask).await.map_err(|e| format!("failed to fetch token: {e}"))?;
     let (mode, user) = token_owner(context, style.mode);
-    let mut file = style.file(token.token.into_bytes(), mode, source.user);
+    let mut file = style.file(token.into_bytes(), mode, source.user);
     file.user = file.user.or(user);
     files.insert(clean(&source.path)?, file);
     Ok(())
