@@ -306,6 +306,8 @@ impl Worker {
         let running: Vec<Seen> = self.observed.running().cloned().collect();
         let kills = running.iter().map(|seen| hooks::kill(&self.shared, pod, seen, &ips, "", grace(pod)));
         futures::future::join_all(kills).await;
+        self.stale = true;
+        let _ = self.look().await;
         self.report(pod);
         let mut stopped = true;
         for sandbox in self.observed.sandboxes.iter().filter(|s| s.ready) {

@@ -341,7 +341,7 @@ async fn foreign_files_survive(w: &World) {
     std::fs::write(precious.join("sub/one"), "1").unwrap();
     let pod = w.send(json!({"metadata": {"name": "guest"}, "spec": {
         "volumes": [{"name": "h", "hostPath": {"path": precious, "type": "Directory"}}, {"name": "e", "emptyDir": {}}],
-        "containers": [{"name": "c", "command": ["sh", "-c", "cat /s/deep/file /one; touch /new/made; exec sleep 1000"],
+        "containers": [{"name": "c", "command": ["sh", "-c", "cat /s/deep/file /one; echo; touch /new/made; exec sleep 1000"],
             "volumeMounts": [{"name": "h", "mountPath": "/s", "subPath": "sub"}, {"name": "h", "mountPath": "/one", "subPath": "sub/one"},
                 {"name": "h", "mountPath": "/new", "subPath": "a/b"}, {"name": "e", "mountPath": "/e"}]}]}}));
     w.ready("guest").await;
