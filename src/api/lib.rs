@@ -14,6 +14,6 @@ pub mod time;
 pub use field::{FieldError, FieldErrorType, FieldPath};
 pub use meta::Meta;
 pub use quantity::Quantity;
-pub use selector::{FieldSelector, LabelSelector};
+pub use selector::{FieldSelector, FieldTerm, LabelSelector};
 pub use serde_json::Value;
 pub use status::{Reason, Status, StatusCause};

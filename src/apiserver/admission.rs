@@ -10,7 +10,7 @@ mod priority;
 mod service_account;
 
 use crate::authz::escalation;
-use crate::{ApiServer, UserInfo};
+use crate::{ApiServer, Call, UserInfo};
 use futures::future::BoxFuture;
 use mini_api::{Status, Value};
 use mini_resources::Resource;
@@ -38,6 +38,24 @@ pub struct Request<'a> {
     pub old: Option<&'a Value>,
     pub dry_run: bool,
     pub server: &'a ApiServer,
+}
+
+impl<'a> Request<'a> {
+    /// About the object itself; what else there is to say is filled in with struct update.
+    pub(crate) fn new(call: &'a Call, operation: Operation, name: &'a str, object: &'a mut Value) -> Self {
+        Self {
+            operation,
+            resource: &call.resource,
+            subresource: "",
+            namespace: &call.info.namespace,
+            name,
+            user: &call.user,
+            object,
+            old: None,
+            dry_run: false,
+            server: &call.server,
+        }
+    }
 }
 
 /// A plugin's function. Most read only memory and answer at once.

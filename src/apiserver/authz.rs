@@ -12,10 +12,10 @@ mod roles;
 pub mod rule;
 
 use crate::UserInfo;
-use mini_api::{Reason, Status};
+use mini_api::{FieldSelector, Reason, Status};
 use mini_store::Store;
 use node::NodeAuthorizer;
-pub(crate) use node::name_of as node_name;
+pub(crate) use node::{Kind as Referent, name_of as node_name, references};
 use policy::Roles;
 use rule::Rule;
 
@@ -34,6 +34,8 @@ pub struct Attributes<'a> {
     pub namespace: &'a str,
     pub name: &'a str,
     pub path: &'a str,
+    /// What a list or a watch is narrowed to; `None` if it is not, or not in a way that can be understood.
+    pub fields: Option<&'a FieldSelector>,
     pub resource_request: bool,
 }
 
@@ -51,6 +53,7 @@ impl<'a> Attributes<'a> {
             namespace: "",
             name: "",
             path: "",
+            fields: None,
             resource_request: true,
         }
     }
@@ -124,6 +127,17 @@ impl Authorizer {
             return Decision::Allow;
         }
         Decision::NoOpinion(join(node, policy.errors(attributes.user, attributes.namespace)))
+    }
+
+    /// As [`Self::authorize`], for those who go no further without leave.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn require(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        match self.authorize(attributes) {
+            Decision::Allow => Ok(()),
+            Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),
+        }
     }
 
     /// As [`Self::authorize`], with the reason of an allowance in upstream's words.

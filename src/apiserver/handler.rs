@@ -1,14 +1,14 @@
 //! The pipeline: who, what, may they, then the verb. Each filter is one step of [`serve_as`], in upstream's order.
 
 use crate::authn::impersonation::impersonate;
-use crate::authz::{Attributes, Decision};
+use crate::authz::Attributes;
 use crate::body::{self, Body};
 use crate::call::Query;
 use crate::listener::Peer;
 use crate::metrics::{self, Labels};
 use crate::{ApiServer, Call, RequestInfo, UserInfo, discovery, health, openapi, stream, tokens, verbs};
 use http::{Method, Request, Response, StatusCode};
-use mini_api::{Reason, Status};
+use mini_api::{FieldSelector, Reason, Status};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -104,7 +104,7 @@ async fn filtered(
     request: Request<Body>,
 ) -> Result<Response<Body>, Status> {
     // Audit, once there is a sink, stands here: it sees the user and what is asked, allowed or not.
-    authorize(server, &user, &info)?;
+    authorize(server, &user, &info, &query)?;
     let _permit = server.limits.enter(&info)?;
     if !info.resource_request {
         return other_path(server, &info, &query, &request);
@@ -172,7 +172,9 @@ fn paths(server: &ApiServer) -> Response<Body> {
     body::json(StatusCode::OK, &serde_json::json!({ "paths": paths }))
 }
 
-fn authorize(server: &ApiServer, user: &UserInfo, info: &RequestInfo) -> Result<(), Status> {
+fn authorize(server: &ApiServer, user: &UserInfo, info: &RequestInfo, query: &Query) -> Result<(), Status> {
+    let narrowed = info.resource_request && matches!(info.verb.as_str(), "list" | "watch" | "deletecollection");
+    let fields = query.get("fieldSelector").filter(|_| narrowed).and_then(|text| FieldSelector::parse(text).ok());
     let attributes = Attributes {
         user,
         verb: &info.verb,
@@ -183,12 +185,26 @@ fn authorize(server: &ApiServer, user: &UserInfo, info: &RequestInfo) -> Result<
         namespace: &info.namespace,
         name: &info.name,
         path: &info.path,
+        fields: fields.as_ref(),
         resource_request: info.resource_request,
     };
-    match server.authz.authorize(&attributes) {
-        Decision::Allow => Ok(()),
-        Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),
-    }
+    server.authz.require(&attributes)
+}
+
+/// Whether the user may do `verb` too to what the path names: what some requests do is more than their method says.
+///
+/// # Errors
+/// 403 if they may not.
+pub(crate) fn authorize_also(call: &Call, verb: &str) -> Result<(), Status> {
+    let info = &call.info;
+    let attributes = Attributes {
+        version: &info.version,
+        subresource: &info.subresource,
+        namespace: &info.namespace,
+        name: &info.name,
+        ..Attributes::resource(&call.user, verb, &info.group, &info.resource)
+    };
+    call.server.authz.require(&attributes)
 }
 
 /// 404 for a path that leads nowhere.

@@ -2,7 +2,7 @@
 
 use crate::authz::Attributes;
 use crate::{Call, UserInfo};
-use mini_api::{FieldError, FieldPath, Meta, Status, Value, meta};
+use mini_api::{FieldError, FieldPath, FieldSelector, FieldTerm, Meta, Status, Value, meta};
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
 
@@ -94,6 +94,7 @@ fn subject(object: &Value) -> Result<UserInfo, Status> {
 
 fn access(call: &Call, user: &UserInfo, object: &Value) -> Result<Value, Status> {
     let part = |field: &str| object.get("spec").and_then(|s| s.get(field)).filter(|v| v.is_object());
+    let fields = part("resourceAttributes").and_then(|resource| fields(resource.get("fieldSelector")?));
     let attributes = match (part("resourceAttributes"), part("nonResourceAttributes")) {
         (Some(resource), None) => Attributes {
             user,
@@ -105,6 +106,7 @@ fn access(call: &Call, user: &UserInfo, object: &Value) -> Result<Value, Status>
             namespace: resource.text(&["namespace"]),
             name: resource.text(&["name"]),
             path: "",
+            fields: fields.as_ref(),
             resource_request: true,
         },
         (None, Some(path)) => Attributes {
@@ -129,6 +131,29 @@ fn access(call: &Call, user: &UserInfo, object: &Value) -> Result<Value, Status>
         status["reason"] = Value::from(reason);
     }
     Ok(status)
+}
+
+/// The `fieldSelector` of a question: its text, or those of its requirements that one value answers. What cannot be
+/// understood narrows nothing, which can only take rights away.
+fn fields(selector: &Value) -> Option<FieldSelector> {
+    let raw = selector.text(&["rawSelector"]);
+    if !raw.is_empty() {
+        return FieldSelector::parse(raw).ok();
+    }
+    let requirements = selector.get("requirements").and_then(Value::as_array)?.iter();
+    let terms = requirements.filter_map(|requirement| {
+        let value = match requirement.get("values").and_then(Value::as_array).map(Vec::as_slice) {
+            Some([one]) => one.as_str()?.to_owned(),
+            _ => return None,
+        };
+        let equal = match requirement.text(&["operator"]) {
+            "In" => true,
+            "NotIn" => false,
+            _ => return None,
+        };
+        Some(FieldTerm { path: requirement.text(&["key"]).to_owned(), equal, value })
+    });
+    Some(FieldSelector { terms: terms.collect() })
 }
 
 fn rules(call: &Call, object: &Value) -> Result<Value, Status> {

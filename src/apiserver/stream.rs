@@ -14,7 +14,6 @@ mod websocket;
 
 pub(crate) use kubelet::Kubelets;
 
-use crate::authz::{Attributes, Decision};
 use crate::{Body, Call};
 use http::{Request, Response};
 use mini_api::{Meta, Reason, Status, Value};
@@ -55,18 +54,7 @@ fn may_create(call: &Call) -> Result<(), Status> {
     if call.info.verb == "create" {
         return Ok(());
     }
-    let info = &call.info;
-    let attributes = Attributes {
-        version: &info.version,
-        subresource: &info.subresource,
-        namespace: &info.namespace,
-        name: &info.name,
-        ..Attributes::resource(&call.user, "create", &info.group, &info.resource)
-    };
-    match call.server.authz.authorize(&attributes) {
-        Decision::Allow => Ok(()),
-        Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),
-    }
+    crate::handler::authorize_also(call, "create")
 }
 
 /// Where a stream of a pod ends.

@@ -169,19 +169,8 @@ pub async fn create(call: &Call, mut request: Value) -> Result<Value, Status> {
     let (namespace, name) = (call.info.namespace.as_str(), call.info.name.as_str());
     let seconds = request.pointer("/spec/expirationSeconds").and_then(Value::as_i64).unwrap_or(DEFAULT_SECONDS);
     validate(seconds)?;
-    admission::validate(&mut admission::Request {
-        operation: admission::Operation::Create,
-        resource: &call.resource,
-        subresource: "token",
-        namespace,
-        name,
-        user: &call.user,
-        object: &mut request,
-        old: None,
-        dry_run: false,
-        server: &call.server,
-    })
-    .await?;
+    let asked = admission::Request::new(call, admission::Operation::Create, name, &mut request);
+    admission::validate(&mut admission::Request { subresource: "token", ..asked }).await?;
     let account = object(&call.server, "serviceaccounts", namespace, name)?;
     let uid = |object: &Value| Reference { name: object.name().to_owned(), uid: object.uid().to_owned() };
     let mut kubernetes =

@@ -1,6 +1,7 @@
 //! `ServiceAccount`: every pod runs as an account of its namespace, and has its token mounted unless it says no.
 
 use super::{Operation, Request};
+use crate::authz::{Referent, references};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use mini_api::{Meta, Status, Value, meta};
@@ -8,6 +9,8 @@ use rand::Rng;
 use serde_json::{Map, json};
 use std::time::Duration;
 
+/// What marks a pod that a kubelet runs from a file and only shows.
+pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VOLUME: &str = "kube-api-access-";
 const TOKEN_SECONDS: i64 = 3607;
@@ -47,18 +50,28 @@ pub(super) fn validate(request: &mut Request<'_>) -> Result<(), Status> {
     if !is_new_pod(request) || !is_mirror(request.object) {
         return Ok(());
     }
-    let spec = request.object.get("spec").unwrap_or(&Value::Null);
-    let text = spec.to_string();
-    let why = if !spec.text(&["serviceAccountName"]).is_empty() {
+    let refers = references(request.object);
+    let refers_to = |kind| refers.iter().any(|(k, _)| *k == kind);
+    let why = if refers_to(Referent::ServiceAccount) {
         "a mirror pod may not reference service accounts"
-    } else if ["\"secretName\"", "\"secretKeyRef\"", "\"secretRef\""].iter().any(|field| text.contains(field)) {
+    } else if refers_to(Referent::Secret) {
         "a mirror pod may not reference secrets"
-    } else if text.contains("\"serviceAccountToken\"") {
+    } else if projects(request.object, "serviceAccountToken") {
         "a mirror pod may not use ServiceAccountToken volume projections"
+    } else if projects(request.object, "podCertificate") {
+        "a mirror pod may not use PodCertificate volume projections"
     } else {
         return Ok(());
     };
     Err(Status::forbidden("", "pods", request.name, why))
+}
+
+/// Whether a projected volume has a source of this kind.
+fn projects(pod: &Value, source: &str) -> bool {
+    let list = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_array).cloned();
+    let volumes = list(pod, "/spec/volumes").unwrap_or_default();
+    let sources = volumes.iter().flat_map(|volume| list(volume, "/projected/sources").unwrap_or_default());
+    sources.into_iter().any(|projection| projection.get(source).is_some_and(|s| !s.is_null()))
 }
 
 fn is_new_pod(request: &Request<'_>) -> bool {
@@ -68,8 +81,8 @@ fn is_new_pod(request: &Request<'_>) -> bool {
         && request.subresource.is_empty()
 }
 
-fn is_mirror(pod: &Value) -> bool {
-    pod.pointer("/metadata/annotations").is_some_and(|a| a.get("kubernetes.io/config.mirror").is_some())
+pub(super) fn is_mirror(pod: &Value) -> bool {
+    pod.pointer("/metadata/annotations").is_some_and(|a| a.get(MIRROR).is_some())
 }
 
 async fn account(request: &Request<'_>, name: &str) -> Result<Value, Status> {

@@ -1,7 +1,7 @@
 //! `Impersonate-User` and its companions: a user asks to be taken for another, and must be allowed to.
 
 use crate::UserInfo;
-use crate::authz::{Attributes, Authorizer, Decision};
+use crate::authz::{Attributes, Authorizer};
 use crate::call::percent_decode;
 use http::HeaderMap;
 use mini_api::Status;
@@ -21,10 +21,7 @@ pub fn impersonate(authz: &Authorizer, user: &UserInfo, headers: &HeaderMap) -> 
         return Ok(None);
     }
     let Some(mut wanted) = requested(headers)? else { return Ok(None) };
-    let may = |attributes: &Attributes<'_>| match authz.authorize(attributes) {
-        Decision::Allow => Ok(()),
-        Decision::NoOpinion(reason) => Err(attributes.forbidden(&reason)),
-    };
+    let may = |attributes: &Attributes<'_>| authz.require(attributes);
     let ask =
         |group, resource| Attributes { version: "v1", ..Attributes::resource(user, "impersonate", group, resource) };
     match service_account(&wanted.name) {

@@ -6,7 +6,7 @@ use super::rule::{self, Rule};
 use super::{Attributes, Decision};
 use crate::UserInfo;
 use crate::admission::{Operation, Request};
-use mini_api::{Meta, Status};
+use mini_api::{Meta, Status, Value};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -42,24 +42,28 @@ fn may(request: &Request<'_>, verb: &str, resource: &str, name: &str) -> bool {
 }
 
 fn role(request: &Request<'_>) -> Option<String> {
-    let unchanged = |field| request.old.is_some_and(|old| old.get(field) == request.object.get(field));
-    if (unchanged("rules") && unchanged("aggregationRule"))
-        || may(request, "escalate", &request.resource.plural, request.name)
-    {
+    // A new role has no name yet in what upstream asks, so leave by name does not help.
+    let name = if request.operation == Operation::Create { "" } else { request.name };
+    if only_collected(request) || may(request, "escalate", &request.resource.plural, name) {
         return None;
     }
-    let mut wanted = Rule::list(request.object);
-    // Who may aggregate anything may get anything.
-    if request.object.get("aggregationRule").is_some_and(|rule| !rule.is_null()) && !unchanged("aggregationRule") {
-        wanted.push(Rule::everything());
-        wanted.push(Rule::every_path());
-    }
-    lacking(request, &wanted)
+    // Also when its rules stay: a label alone makes it part of a role that gathers by labels.
+    let refused = lacking(request, &Rule::list(request.object));
+    let gathers = |role: &Value| {
+        let selectors = role.pointer("/aggregationRule/clusterRoleSelectors").and_then(Value::as_array);
+        selectors.is_some_and(|selectors| !selectors.is_empty())
+    };
+    refused.or_else(|| {
+        // Who may gather anything may get anything, and who may change what is gathered may keep it from being less.
+        let full = [Rule::everything(), Rule::every_path()];
+        let bounded = gathers(request.object) || request.old.is_some_and(gathers);
+        let missing = bounded && lacking(request, &full).is_some();
+        missing.then(|| "must have cluster-admin privileges to use the aggregationRule".to_owned())
+    })
 }
 
 fn binding(request: &Request<'_>) -> Option<String> {
-    let unchanged = |field| request.old.is_some_and(|old| old.get(field) == request.object.get(field));
-    if unchanged("roleRef") && unchanged("subjects") {
+    if only_collected(request) {
         return None;
     }
     let reference = |field| request.object.text(&["roleRef", field]);
@@ -72,6 +76,18 @@ fn binding(request: &Request<'_>) -> Option<String> {
         Some(rules) => lacking(request, &rules),
         None => Some(format!("{resource}.{GROUP} {name:?} not found")),
     }
+}
+
+/// True for an update that changes only what the garbage collector needs to: it may finish the deletion of roles that it
+/// could not have made.
+fn only_collected(request: &Request<'_>) -> bool {
+    const COLLECTORS: [&str; 4] = ["ownerReferences", "finalizers", "managedFields", "resourceVersion"];
+    let without = |object: &Value| {
+        let mut object = object.clone();
+        COLLECTORS.iter().for_each(|field| drop(object.meta_mut().remove(*field)));
+        object
+    };
+    request.old.is_some_and(|old| without(old) == without(request.object))
 }
 
 fn lacking(request: &Request<'_>, wanted: &[Rule]) -> Option<String> {

@@ -20,15 +20,18 @@ pub(crate) fn name_of(user: &UserInfo) -> Option<&str> {
     user.is_in("system:nodes").then_some(name)
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+/// What pods refer to, in the order in which upstream looks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    ServiceAccount,
     Secret,
     ConfigMap,
     Claim,
-    ServiceAccount,
+    ResourceClaim,
+    TrustBundle,
 }
 
-/// What a pod refers to, in its own namespace.
+/// What a pod refers to.
 struct Pod {
     node: String,
     refers: Vec<(Kind, String)>,
@@ -107,9 +110,23 @@ impl NodeAuthorizer {
                 Err("cannot authorize CSINode subresources".to_owned())
             }
             ("storage.k8s.io", "csinodes") => own(node, a, "a CSINode", "CSINode", None),
+            ("", "pods") if a.subresource.is_empty() && a.verb == "get" => self.own_pod(node, a),
+            ("", "pods") if matches!(a.verb, "list" | "watch") => {
+                if a.fields.and_then(|fields| fields.exact("spec.nodeName")) == Some(node) {
+                    return Ok(());
+                }
+                Err("can only list/watch pods with spec.nodeName field selector".to_owned())
+            }
+            ("", "nodes") if matches!(a.verb, "list" | "watch") && a.name.is_empty() => {
+                Err(format!("node '{node}' cannot read all nodes, only its own Node object"))
+            }
+            ("resource.k8s.io", "resourceclaims") => {
+                only_get(a)?;
+                self.related(node, Kind::ResourceClaim, a.namespace, a.name)
+            }
             // The name of an update must be the node's own; NodeRestriction looks at what is in it.
-            ("", "nodes") if matches!(a.verb, "get" | "update" | "patch") && a.name != node => {
-                let doing = if a.verb == "get" { "read" } else { a.verb };
+            ("", "nodes") if !matches!(a.verb, "create" | "delete") && a.name != node => {
+                let doing = if matches!(a.verb, "update" | "patch") { a.verb } else { "read" };
                 Err(format!("node '{node}' cannot {doing} '{}', only its own Node object", a.name))
             }
             _ if self.rules.iter().any(|rule| rule.allows(a)) => Ok(()),
@@ -128,6 +145,13 @@ impl NodeAuthorizer {
             return Err("can only read namespaced object of this type".to_owned());
         }
         self.related(node, kind, a.namespace, a.name)
+    }
+
+    fn own_pod(&self, node: &str, a: &Attributes<'_>) -> Result<(), String> {
+        self.catch_up();
+        let pods = self.pods.read();
+        let pod = pods.by_namespace.get(a.namespace).and_then(|pods| pods.get(a.name));
+        if pod.is_some_and(|pod| pod.node == node) { Ok(()) } else { Err(unrelated(node)) }
     }
 
     fn related(&self, node: &str, kind: Kind, namespace: &str, name: &str) -> Result<(), String> {
@@ -191,26 +215,42 @@ impl Pods {
 
 impl Pod {
     fn parse(pod: &Value) -> Self {
-        let mut refers = Vec::new();
-        let spec = pod.get("spec").unwrap_or(&Value::Null);
-        walk(spec, &mut refers);
-        for volume in list(spec, "volumes") {
-            // A generic ephemeral volume's claim is named after the pod and the volume.
-            if volume.get("ephemeral").is_some() {
-                refers.push((Kind::Claim, format!("{}-{}", pod.name(), volume.text(&["name"]))));
-            }
-        }
-        let account = spec.text(&["serviceAccountName"]);
-        if !account.is_empty() {
-            refers.push((Kind::ServiceAccount, account.to_owned()));
-        }
-        for secret in list(spec, "imagePullSecrets") {
-            refers.push((Kind::Secret, secret.text(&["name"]).to_owned()));
-        }
-        refers.sort_by(|a, b| a.1.cmp(&b.1));
-        refers.dedup();
-        Self { node: spec.text(&["nodeName"]).to_owned(), refers }
+        Self { node: pod.text(&["spec", "nodeName"]).to_owned(), refers: references(pod) }
     }
+}
+
+/// Everything that a pod refers to: kind and name, sorted. The kubelet needs to read it; whoever only runs a pod that is
+/// not the API server's may refer to none of it.
+pub(crate) fn references(pod: &Value) -> Vec<(Kind, String)> {
+    let mut refers = Vec::new();
+    let spec = pod.get("spec").unwrap_or(&Value::Null);
+    walk(spec, &mut refers);
+    let mut refer = |kind, name: &str| {
+        if !name.is_empty() {
+            refers.push((kind, name.to_owned()));
+        }
+    };
+    for volume in list(spec, "volumes") {
+        // A generic ephemeral volume's claim is named after the pod and the volume.
+        if volume.get("ephemeral").is_some() {
+            refer(Kind::Claim, &format!("{}-{}", pod.name(), volume.text(&["name"])));
+        }
+    }
+    for field in ["serviceAccountName", "serviceAccount"] {
+        refer(Kind::ServiceAccount, spec.text(&[field]));
+    }
+    for secret in list(spec, "imagePullSecrets") {
+        refer(Kind::Secret, secret.text(&["name"]));
+    }
+    for claim in list(spec, "resourceClaims") {
+        refer(Kind::ResourceClaim, claim.text(&["resourceClaimName"]));
+    }
+    for claim in list(pod.get("status").unwrap_or(&Value::Null), "resourceClaimStatuses") {
+        refer(Kind::ResourceClaim, claim.text(&["resourceClaimName"]));
+    }
+    refers.sort_unstable();
+    refers.dedup();
+    refers
 }
 
 fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
@@ -224,10 +264,14 @@ fn walk(value: &Value, refers: &mut Vec<(Kind, String)>) {
         Value::Object(map) => {
             for (field, inner) in map {
                 let found = match field.as_str() {
-                    "secretKeyRef" | "secretRef" => Some((Kind::Secret, inner.text(&["name"]))),
+                    "secretKeyRef" | "secretRef" | "nodePublishSecretRef" => {
+                        Some((Kind::Secret, inner.text(&["name"])))
+                    }
+                    "azureFile" => Some((Kind::Secret, inner.text(&["secretName"]))),
                     "secret" if inner.get("secretName").is_some() => Some((Kind::Secret, inner.text(&["secretName"]))),
                     "secret" => Some((Kind::Secret, inner.text(&["name"]))),
                     "configMapKeyRef" | "configMapRef" | "configMap" => Some((Kind::ConfigMap, inner.text(&["name"]))),
+                    "clusterTrustBundle" => Some((Kind::TrustBundle, trust_bundle(inner))),
                     "persistentVolumeClaim" => Some((Kind::Claim, inner.text(&["claimName"]))),
                     _ => None,
                 };
@@ -238,6 +282,14 @@ fn walk(value: &Value, refers: &mut Vec<(Kind, String)>) {
             }
         }
         _ => {}
+    }
+}
+
+/// Bundles are named, or chosen by who signed them.
+fn trust_bundle(source: &Value) -> &str {
+    match source.text(&["name"]) {
+        "" => source.text(&["signerName"]),
+        name => name,
     }
 }
 
@@ -288,6 +340,8 @@ mod tests {
                 "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s2", "key": "k"}}},
                         {"name": "B", "valueFrom": {"configMapKeyRef": {"name": "c2", "key": "k"}}}]}],
             "volumes": [{"name": "v1", "secret": {"secretName": "s3"}}, {"name": "v2", "configMap": {"name": "c3"}},
+                {"name": "v6", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "s5"}}},
+                {"name": "v7", "azureFile": {"secretName": "s6", "shareName": "x"}},
                 {"name": "v3", "persistentVolumeClaim": {"claimName": "pvc"}}, {"name": "v4", "ephemeral": {}},
                 {"name": "v5", "projected": {"sources": [{"secret": {"name": "s4"}}, {"configMap": {"name": "c4"}}]}}]}});
         let parsed = Pod::parse(&pod);
@@ -308,6 +362,8 @@ mod tests {
                 "Secret s2",
                 "Secret s3",
                 "Secret s4",
+                "Secret s5",
+                "Secret s6",
                 "ServiceAccount sa"
             ]
         );

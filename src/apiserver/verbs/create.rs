@@ -1,7 +1,7 @@
 //! `create`: decode, fill system fields, mutate, prepare, validate, store.
 
 use super::get;
-use crate::admission::{self, Operation};
+use crate::admission::{self, Operation, Request};
 use crate::body::Body;
 use crate::call::object_key;
 use crate::negotiate::Output;
@@ -54,36 +54,14 @@ pub(crate) async fn object(call: &Call, mut object: Value, dry_run: bool) -> Res
         meta.insert("name".to_owned(), generated(base).into());
     }
     let name = object.name().to_owned();
-    let mut request = admission::Request {
-        operation: Operation::Create,
-        resource,
-        subresource: "",
-        namespace: &call.info.namespace,
-        name: &name,
-        user: &call.user,
-        object: &mut object,
-        old: None,
-        dry_run,
-        server: &call.server,
-    };
+    let mut request = Request { dry_run, ..Request::new(call, Operation::Create, &name, &mut object) };
     admission::mutate(&mut request).await?;
     resource.prepare_create(&mut object);
     let errors = resource.validate(&object);
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.group, &resource.kind, object.name(), &errors));
     }
-    let mut request = admission::Request {
-        operation: Operation::Create,
-        resource,
-        subresource: "",
-        namespace: &call.info.namespace,
-        name: &name,
-        user: &call.user,
-        object: &mut object,
-        old: None,
-        dry_run,
-        server: &call.server,
-    };
+    let mut request = Request { dry_run, ..Request::new(call, Operation::Create, &name, &mut object) };
     admission::validate(&mut request).await?;
     store(call, object, generate.as_deref(), dry_run).await
 }

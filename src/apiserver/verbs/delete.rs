@@ -2,7 +2,7 @@
 
 use super::create::store_failed;
 use super::get;
-use crate::admission::{self, Operation};
+use crate::admission::{self, Operation, Request};
 use crate::body::Body;
 use crate::call::object_key;
 use crate::negotiate::Output;
@@ -136,18 +136,8 @@ fn check_preconditions(resource: &Resource, old: &Value, entry: &Entry, options:
 
 async fn admit(call: &Call, name: &str, old: &Value, dry_run: bool) -> Result<(), Status> {
     let mut nothing = Value::Null;
-    let mut request = admission::Request {
-        operation: Operation::Delete,
-        resource: &call.resource,
-        subresource: "",
-        namespace: &call.info.namespace,
-        name,
-        user: &call.user,
-        object: &mut nothing,
-        old: Some(old),
-        dry_run,
-        server: &call.server,
-    };
+    let request = Request::new(call, Operation::Delete, name, &mut nothing);
+    let mut request = Request { old: Some(old), dry_run, ..request };
     admission::mutate(&mut request).await?;
     admission::validate(&mut request).await
 }

@@ -2,9 +2,10 @@
 
 use super::create::{self, store_failed};
 use super::get;
-use crate::admission::{self, Operation};
+use crate::admission::{self, Operation, Request};
 use crate::body::Body;
 use crate::decode::{self, Warnings};
+use crate::handler::authorize_also;
 use crate::negotiate::Output;
 use crate::options::WriteOptions;
 use crate::{Call, allocate, object};
@@ -35,8 +36,9 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
             object.name()
         )));
     }
-    let missing = call.info.subresource.is_empty() && creates_on_update(&call.resource);
-    if missing && call.server.store.snapshot().get(&call.key(name)).is_none() && object.resource_version().is_empty() {
+    let creates = call.info.subresource.is_empty() && creates_on_update(&call.resource);
+    if creates && call.server.store.snapshot().get(&call.key(name)).is_none() && object.resource_version().is_empty() {
+        authorize_also(call, "create")?;
         let bytes = create::object(call, object, options.dry_run).await?;
         let mut response = get::answer(call, output, StatusCode::CREATED, &bytes)?;
         super::warn(&mut response, &warnings);
@@ -181,18 +183,9 @@ async fn admit_and_validate(
         return Ok(());
     }
     resource.default(new);
-    let mut request = admission::Request {
-        operation: Operation::Update,
-        resource,
-        subresource,
-        namespace: &call.info.namespace,
-        name: &call.info.name,
-        user: &call.user,
-        object: new,
-        old: Some(old),
-        dry_run,
-        server: &call.server,
-    };
+    let name = &call.info.name;
+    let mut request =
+        Request { subresource, old: Some(old), dry_run, ..Request::new(call, Operation::Update, name, new) };
     admission::mutate(&mut request).await?;
     let sub = (!subresource.is_empty()).then_some(subresource);
     resource.prepare_update(new, old, sub);
@@ -200,18 +193,8 @@ async fn admit_and_validate(
     if !errors.is_empty() {
         return Err(Status::invalid(&resource.group, &resource.kind, old.name(), &errors));
     }
-    let mut request = admission::Request {
-        operation: Operation::Update,
-        resource,
-        subresource,
-        namespace: &call.info.namespace,
-        name: &call.info.name,
-        user: &call.user,
-        object: new,
-        old: Some(old),
-        dry_run,
-        server: &call.server,
-    };
+    let mut request =
+        Request { subresource, old: Some(old), dry_run, ..Request::new(call, Operation::Update, name, new) };
     admission::validate(&mut request).await
 }
 

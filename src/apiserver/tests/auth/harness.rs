@@ -116,7 +116,10 @@ impl Server {
             all.insert("authorization", format!("Bearer {token}").parse().unwrap());
         }
         for (name, value) in headers {
-            all.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+            match *name {
+                "content-type" => drop(all.insert("content-type", value.parse().unwrap())),
+                name => drop(all.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap())),
+            }
         }
         sender.send_request(request).await.unwrap()
     }
@@ -125,6 +128,20 @@ impl Server {
     pub(crate) async fn call(&self, who: As<'_>, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let answer = self.send(who, method.parse().unwrap(), path, &[], body.as_ref()).await;
         json(answer).await
+    }
+
+    /// The same by a user who is allowed only what roles say; a PATCH is a merge patch.
+    pub(crate) async fn call_as(&self, user: &str, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let headers = [("impersonate-user", user), ("content-type", kind)];
+        json(self.send(self.admin(), method.parse().unwrap(), path, &headers, body.as_ref()).await).await
+    }
+
+    /// The same by the kubelet of n1.
+    pub(crate) async fn call_as_node(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let headers = [("content-type", kind)];
+        json(self.send(self.node(), method.parse().unwrap(), path, &headers, body.as_ref()).await).await
     }
 
     pub(crate) fn admin(&self) -> As<'_> {

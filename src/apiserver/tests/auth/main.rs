@@ -5,4 +5,8 @@
 mod access;
 mod fake_kubelet;
 mod harness;
+mod limits;
+mod nodes;
+mod proxies;
+mod roles;
 mod streams;

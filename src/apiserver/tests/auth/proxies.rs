@@ -1,0 +1,1 @@
+//! What a proxied request takes along.
