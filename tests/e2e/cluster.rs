@@ -17,6 +17,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Cluster {
     directory: tempfile::TempDir,
     settings: Vec<(&'static str, String)>,
+    /// What every command is run by: nothing, or what enters another network.
+    prefix: Vec<String>,
     before: leftovers::Machine,
 }
 
@@ -31,25 +33,30 @@ impl Drop for Cluster {
 impl Cluster {
     /// Starts an instance with the test image in it, ready for pods.
     pub(crate) fn start() -> Self {
+        let cluster = Self::new(Vec::new(), &[("MINI_NODE_NAME", "e2e")]);
+        let begun = Instant::now();
+        cluster.mini(["start", "--wait-ready"]);
+        println!("first start to ready: {:.2} s", begun.elapsed().as_secs_f32());
+        cluster.prepare();
+        cluster
+    }
+
+    /// An instance that is not started yet.
+    pub(crate) fn new(prefix: Vec<String>, more: &[(&'static str, &str)]) -> Self {
         let directory = tempfile::Builder::new().prefix("mini-e2e-").tempdir().unwrap();
         // Networks that other runs on this machine, and the usual instance, do not use.
         let number = std::process::id() % 60;
-        let settings = vec![
+        let mut settings = vec![
             ("MINI_DATA_DIR", directory.path().join("data").display().to_string()),
             ("MINI_API_PORT", free_port().to_string()),
             ("MINI_KUBELET_PORT", free_port().to_string()),
             ("MINI_POD_CIDR", format!("10.{}.0.0/20", 100 + number)),
             ("MINI_SERVICE_CIDR", format!("10.{}.0.0/24", 180 + number)),
             ("MINI_CLUSTER_DNS", format!("10.{}.0.10", 180 + number)),
-            ("MINI_NODE_NAME", "e2e".to_owned()),
         ];
+        settings.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let before = leftovers::Machine::look(&directory.path().join("data"));
-        let cluster = Self { directory, settings, before };
-        let begun = Instant::now();
-        cluster.mini(["start", "--wait-ready"]);
-        println!("first start to ready: {:.2} s", begun.elapsed().as_secs_f32());
-        cluster.prepare();
-        cluster
+        Self { directory, settings, prefix, before }
     }
 
     /// What every start from nothing needs again: the test image.
@@ -98,8 +105,9 @@ impl Cluster {
     }
 
     fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new(program);
-        command.envs(self.settings.iter().map(|(name, value)| (*name, value))).stdin(Stdio::null());
+        let mut words = self.prefix.iter().map(OsStr::new).chain([program.as_ref()]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).envs(self.settings.iter().map(|(name, value)| (*name, value))).stdin(Stdio::null());
         command
     }
 

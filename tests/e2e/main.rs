@@ -11,6 +11,7 @@ mod commands;
 mod image;
 mod leftovers;
 mod lifecycle;
+mod moves;
 mod registry;
 mod restarts;
 mod services;
@@ -55,6 +56,7 @@ const ALONE: &[Test] = &[
     ("killed_mini_adopts_its_pods", restarts::adoption),
     ("nothing_acknowledged_is_lost_by_kills", restarts::kill_loop),
     ("stop_ends_pods_and_start_brings_them_back", restarts::stop_start),
+    ("an_instance_moves_with_its_machine", moves::new_address_and_name),
     ("reset_leaves_nothing_and_start_begins_anew", restarts::reset),
 ];
 
