@@ -5,6 +5,7 @@
 //! what is being waited for.
 
 mod admin;
+mod hosts_file;
 mod identity;
 mod node;
 pub mod teardown;

@@ -260,6 +260,7 @@ impl Machine {
         let executable = std::env::current_exe().context("cannot find the running executable")?;
         let image = SelfImage::of(&executable, &self.kubelet.data_dir)
             .with_context(|| format!("cannot read {}", executable.display()))?;
+        crate::hosts_file::ensure().context("pods need /etc/hosts, and it cannot be made")?;
         let known = self.running.lock().await.containerd.clone();
         let containerd = match known {
             Some(containerd) => containerd,

@@ -78,6 +78,7 @@ pub fn teardown(config: &Config, grace: Duration) -> Vec<String> {
     if let Err(error) = network(config) {
         left.push(format!("the network: {error:#}"));
     }
+    crate::hosts_file::remove();
     for (path, error) in cgroups::remove(&cgroup_names(config)) {
         left.push(format!("cgroup {} cannot be removed: {error}", path.display()));
     }

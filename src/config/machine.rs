@@ -6,6 +6,17 @@ use ipnet::Ipv4Net;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
+/// A program that others of ours, such as containerd, will look for in PATH.
+fn check_program(name: &str, package: &str) -> Result<(), Error> {
+    find_program(Path::new(name)).map(drop).ok_or_else(|| Error::Unfit(missing(name, package)))
+}
+
+fn missing(program: &str, package: &str) -> String {
+    format!(
+        "there is no {program} on this machine; install it (Debian and Ubuntu: `apt-get install {package}`, Fedora: `dnf install {package}`)"
+    )
+}
+
 impl Config {
     /// Checks directories, networks, ports and programs, before anything is bound.
     ///
@@ -18,6 +29,8 @@ impl Config {
         self.check_routes(&mini_sys::net::routes())?;
         self.check_ports()?;
         self.containerd_path()?;
+        check_program("runc", "runc")?;
+        check_program("nft", "nftables")?;
         self.node_name()?;
         Ok(())
     }
@@ -91,9 +104,8 @@ impl Config {
     pub fn containerd_path(&self) -> Result<PathBuf, Error> {
         find_program(&self.containerd).ok_or_else(|| {
             Error::Unfit(format!(
-                "there is no {} on this machine; install it (Debian and Ubuntu: `apt-get install containerd`, Fedora: \
-                 `dnf install containerd`) or name it with `containerd`",
-                self.containerd.display()
+                "{} or name it with `containerd`",
+                missing(&self.containerd.display().to_string(), "containerd")
             ))
         })
     }
