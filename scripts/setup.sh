@@ -39,7 +39,11 @@ kubectl_is_recent() {
     [ "${minor:-0}" -ge 32 ]
 }
 
-want_build() { need cc gcc; need make make; need protoc protobuf-compiler; }
+want_build() {
+    # Installed without recommendations, gcc alone cannot link.
+    [ -e /usr/include/stdio.h ] || packages+=(libc6-dev)
+    need cc gcc; need make make; need protoc protobuf-compiler
+}
 want_run() {
     need containerd containerd
     need runc runc
