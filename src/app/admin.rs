@@ -1,25 +1,30 @@
-//! The admin socket: status, stop and images, for the command line on this machine.
+//! The admin socket: status, stop, images and addons, for the command line on this machine.
 //!
 //! Owns the socket file; the protocol is `mini_config::admin`. Who may open the file may do everything, so it is 0660 and
 //! belongs to group `mini` where there is one.
 
 use bytes::Bytes;
+use futures::stream;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use mini_addons::engine::Engine;
 use mini_client::CancellationToken;
-use mini_config::admin::{Component, Image, Reply, State, Status, Stop};
+use mini_config::admin::{Component, Disable, Enable, Image, Reply, State, Status, Step, Stop};
 use mini_kubelet::images::Images;
 use mini_telemetry::Health;
+use serde::de::DeserializeOwned;
 use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// What the socket can reach.
 pub(crate) struct Admin {
@@ -28,13 +33,18 @@ pub(crate) struct Admin {
     pub(crate) health: Health,
     /// Set once containerd answers.
     pub(crate) images: OnceLock<Images>,
+    /// What all pods, and those of addons, run on. Set with `images`.
+    pub(crate) own_image: OnceLock<String>,
+    /// Set once the API answers.
+    pub(crate) addons: OnceLock<Engine>,
     /// Where an image that is being received is kept.
     pub(crate) spool: PathBuf,
     /// The stop that was asked for.
     pub(crate) stop: watch::Sender<Option<Stop>>,
 }
 
-type Answer = Result<Response<Full<Bytes>>, Refusal>;
+type Body = BoxBody<Bytes, Infallible>;
+type Answer = Result<Response<Body>, Refusal>;
 
 /// An error with its code and the sentence for the user.
 struct Refusal(StatusCode, String);
@@ -91,17 +101,20 @@ fn restrict(path: &Path) -> io::Result<()> {
     }
 }
 
-async fn answer(admin: Arc<Admin>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(admin: Arc<Admin>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let answer = match (request.method(), request.uri().path()) {
         (&Method::GET, "/status") => json(StatusCode::OK, &admin.status()),
         (&Method::POST, "/stop") => admin.stop(request).await,
         (&Method::GET, "/images") => admin.list().await,
         (&Method::POST, "/images") => admin.import(request).await,
         (&Method::DELETE, "/images") => admin.remove(&request).await,
+        (&Method::GET, "/addons") => admin.addons().await,
+        (&Method::POST, "/addons/enable") => admin.enable(request).await,
+        (&Method::POST, "/addons/disable") => admin.disable(request).await,
         (method, path) => Err(Refusal(StatusCode::NOT_FOUND, format!("there is no {method} {path} here"))),
     };
     Ok(answer.unwrap_or_else(|Refusal(code, message)| {
-        json(code, &Reply { message }).unwrap_or_else(|_| Response::new(Full::default()))
+        json(code, &Reply { message }).unwrap_or_else(|_| Response::new(Full::default().boxed()))
     }))
 }
 
@@ -110,7 +123,28 @@ fn json(code: StatusCode, value: &impl serde::Serialize) -> Answer {
     Response::builder()
         .status(code)
         .header(http::header::CONTENT_TYPE, "application/json")
-        .body(Full::from(body))
+        .body(Full::from(body).boxed())
+        .map_err(Refusal::internal)
+}
+
+/// A body of JSON; an empty one is the default.
+async fn read<T: DeserializeOwned + Default>(request: Request<Incoming>) -> Result<T, Refusal> {
+    let body = request.into_body().collect().await.map_err(Refusal::internal)?.to_bytes();
+    let value = if body.is_empty() { Ok(T::default()) } else { serde_json::from_slice(&body) };
+    value.map_err(|error| Refusal(StatusCode::BAD_REQUEST, error.to_string()))
+}
+
+/// Steps as they come, one line of JSON each.
+fn streamed(steps: mpsc::UnboundedReceiver<Step>) -> Answer {
+    let lines = stream::unfold(steps, |mut steps| async move {
+        let step = steps.recv().await?;
+        let mut line = serde_json::to_vec(&step).unwrap_or_default();
+        line.push(b'\n');
+        Some((Ok(Frame::data(Bytes::from(line))), steps))
+    });
+    Response::builder()
+        .header(http::header::CONTENT_TYPE, "application/jsonl")
+        .body(BodyExt::boxed(StreamBody::new(lines)))
         .map_err(Refusal::internal)
 }
 
@@ -133,11 +167,27 @@ impl Admin {
     }
 
     async fn stop(&self, request: Request<Incoming>) -> Answer {
-        let body = request.into_body().collect().await.map_err(Refusal::internal)?.to_bytes();
-        let stop = if body.is_empty() { Ok(Stop::default()) } else { serde_json::from_slice(&body) };
-        let stop = stop.map_err(|error| Refusal(StatusCode::BAD_REQUEST, error.to_string()))?;
-        self.stop.send_replace(Some(stop));
+        self.stop.send_replace(Some(read::<Stop>(request).await?));
         json(StatusCode::ACCEPTED, &Reply { message: "stopping".to_owned() })
+    }
+
+    fn engine(&self) -> Result<&Engine, Refusal> {
+        let waiting = || "the API is not up yet; see mini status".to_owned();
+        self.addons.get().ok_or_else(|| Refusal(StatusCode::SERVICE_UNAVAILABLE, waiting()))
+    }
+
+    async fn addons(&self) -> Answer {
+        json(StatusCode::OK, &self.engine()?.list().await.map_err(Refusal::internal)?)
+    }
+
+    async fn enable(&self, request: Request<Incoming>) -> Answer {
+        let Enable { addons, timeout } = read(request).await?;
+        let limit = (timeout > 0).then(|| Duration::from_secs(timeout));
+        streamed(self.engine()?.enable(addons, limit))
+    }
+
+    async fn disable(&self, request: Request<Incoming>) -> Answer {
+        streamed(self.engine()?.disable(read::<Disable>(request).await?.addons))
     }
 
     fn images(&self) -> Result<&Images, Refusal> {
@@ -186,7 +236,17 @@ impl Admin {
             .find(|(key, _)| key == "ref")
             .map(|(_, value)| value.into_owned())
             .ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, "name the image with ?ref=".to_owned()))?;
-        self.images()?.remove(&reference).await.map_err(|error| Refusal(StatusCode::NOT_FOUND, error.to_string()))?;
+        let images = self.images()?;
+        let named = images.list().await.map_err(Refusal::internal)?.into_iter().find(|image| {
+            image.tags.contains(&reference) || image.digests.contains(&reference) || image.id == reference
+        });
+        if let Some(own) = self.own_image.get()
+            && named.is_some_and(|image| image.tags.contains(own))
+        {
+            let why = format!("{own} is mini's own image: every pod needs it, so it stays");
+            return Err(Refusal(StatusCode::CONFLICT, why));
+        }
+        images.remove(&reference).await.map_err(|error| Refusal(StatusCode::NOT_FOUND, error.to_string()))?;
         json(StatusCode::OK, &[reference])
     }
 }

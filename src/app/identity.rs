@@ -10,3 +10,5 @@ pub(crate) fn client(server: &Arc<ApiServer>, user: &str, groups: &[&str]) -> ku
 
 pub(crate) const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 pub(crate) const SCHEDULER: &str = "system:kube-scheduler";
+/// Addons bring roles and whatever else, so their engine may do everything.
+pub(crate) const ADDONS: (&str, &[&str]) = ("system:mini:addons", &["system:masters"]);

@@ -3,6 +3,7 @@
 use crate::admin::{self, Admin};
 use crate::identity;
 use anyhow::Context as _;
+use mini_addons::engine::{self, Engine};
 use mini_apiserver::{ApiServer, KubeletClient, Listener, ServiceAccounts, TlsFiles};
 use mini_client::{Caches, CancellationToken};
 use mini_config::Config;
@@ -45,6 +46,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         },
         health: health.clone(),
         images: OnceLock::new(),
+        own_image: OnceLock::new(),
+        addons: OnceLock::new(),
         spool: config.data_dir.join("spool"),
         stop,
     });
@@ -171,6 +174,11 @@ impl Node {
             mini_controllers::spawn(manager, caches.clone(), controllers, health, components.clone()),
             mini_scheduler::spawn(scheduler, caches.clone(), board.scheduler, components.clone()),
         ];
+        let (user, groups) = identity::ADDONS;
+        let addons = identity::client(&server, user, groups);
+        let addons = Engine::new(addons, addons_config(config, name, ip), components.clone());
+        let _ = admin.addons.set(addons.clone());
+        addons.resume();
         let running = Arc::<Mutex<Running>>::default();
         let machine = Machine {
             network: crate::network_config(config, ip),
@@ -181,6 +189,7 @@ impl Node {
             network_line: board.network,
             kubelet_line: board.kubelet,
             admin: admin.clone(),
+            addons,
             running: running.clone(),
             cancel: components.clone(),
         };
@@ -233,6 +242,7 @@ struct Machine {
     network_line: Component,
     kubelet_line: Component,
     admin: Arc<Admin>,
+    addons: Engine,
     running: Arc<Mutex<Running>>,
     cancel: CancellationToken,
 }
@@ -261,6 +271,7 @@ impl Machine {
         let image = SelfImage::of(&executable, &self.kubelet.data_dir)
             .with_context(|| format!("cannot read {}", executable.display()))?;
         crate::hosts_file::ensure().context("pods need /etc/hosts, and it cannot be made")?;
+        self.addons.set_image(&image.name);
         let known = self.running.lock().await.containerd.clone();
         let containerd = match known {
             Some(containerd) => containerd,
@@ -269,6 +280,7 @@ impl Machine {
         self.running.lock().await.containerd = Some(containerd.clone());
         let images = Images::new(containerd.runtime(), &self.kubelet.data_dir);
         image.ensure(&images).await?;
+        let _ = self.admin.own_image.set(image.name.clone());
         let _ = self.admin.images.set(images);
         let line = self.kubelet_line.clone();
         let kubelet =
@@ -307,6 +319,26 @@ async fn until_it_works<T, F: Future<Output = anyhow::Result<T>>>(
         }
         cancel.run_until_cancelled(tokio::time::sleep(pause)).await?;
         pause = (pause * 2).min(Duration::from_secs(30));
+    }
+}
+
+fn addons_config(config: &Config, node_name: &str, node_ip: IpAddr) -> engine::Config {
+    engine::Config {
+        folder: config.addons_dir.clone(),
+        first: config.addons.clone(),
+        facts: engine::Facts {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cluster_dns: config.cluster_dns.into(),
+            cluster_domain: config.cluster_domain.clone(),
+            service_cidr: config.service_cidr.to_string(),
+            pod_cidr: config.pod_cidr.to_string(),
+            api_address: config.api_service_ip().into(),
+            api_port: config.api_port,
+            node_name: node_name.to_owned(),
+            node_ip,
+            data_dir: config.data_dir.clone(),
+            instance: config.instance.id.clone(),
+        },
     }
 }
 

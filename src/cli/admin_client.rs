@@ -2,12 +2,13 @@
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use mini_config::Config;
-use mini_config::admin::{Reply, Status};
+use mini_config::admin::{Addons, Reply, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
@@ -19,6 +20,9 @@ pub(crate) type Body = BoxBody<Bytes, io::Error>;
 
 /// How long the server may take over anything but images.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+const NOT_RUNNING: &str = "mini is not running; start it with `mini start`";
+const OTHER_VERSION: &str = "the server is of another version; restart it";
 
 pub(crate) struct AdminClient {
     socket: PathBuf,
@@ -48,11 +52,43 @@ impl AdminClient {
         Ok(Some(understood(code, &body)?))
     }
 
+    /// Those of a server whose API is up.
+    pub(crate) async fn addons(&self) -> anyhow::Result<Addons> {
+        self.call(Method::GET, "/addons", empty()).await
+    }
+
     /// Sends a request whose answer is JSON.
     pub(crate) async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Body) -> anyhow::Result<T> {
-        let Some(stream) = self.connect().await? else { bail!("mini is not running; start it with `mini start`") };
+        let Some(stream) = self.connect().await? else { bail!(NOT_RUNNING) };
         let (code, body) = send(stream, method, path, body).await?;
         understood(code, &body)
+    }
+
+    /// Sends a request whose answer is lines of JSON, and takes them as they come.
+    pub(crate) async fn stream<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Body,
+        mut take: impl FnMut(T) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let Some(stream) = self.connect().await? else { bail!(NOT_RUNNING) };
+        let answer = request(stream, method, path, body).await?;
+        let code = answer.status();
+        let mut body = answer.into_body();
+        if !code.is_success() {
+            return understood::<()>(code, &body.collect().await?.to_bytes());
+        }
+        let mut buffer = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.context("the server ended in the middle of it; `mini status` shows how far it came")?;
+            buffer.extend_from_slice(&frame.into_data().unwrap_or_default());
+            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=end).collect();
+                take(serde_json::from_slice(&line).context(OTHER_VERSION)?)?;
+            }
+        }
+        Ok(())
     }
 
     async fn connect(&self) -> anyhow::Result<Option<UnixStream>> {
@@ -70,24 +106,27 @@ impl AdminClient {
 }
 
 async fn send(stream: UnixStream, method: Method, path: &str, body: Body) -> anyhow::Result<(StatusCode, Bytes)> {
+    let answer = request(stream, method, path, body).await?;
+    let code = answer.status();
+    Ok((code, answer.into_body().collect().await?.to_bytes()))
+}
+
+async fn request(stream: UnixStream, method: Method, path: &str, body: Body) -> anyhow::Result<Response<Incoming>> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
+    // Ends with the answer's body.
+    tokio::spawn(connection);
     let request = Request::builder()
         .method(method)
         .uri(path)
         .header(header::HOST, "mini")
         .header(header::CONTENT_TYPE, "application/json")
         .body(body)?;
-    let answer = sender.send_request(request).await?;
-    let code = answer.status();
-    let body = answer.into_body().collect().await?.to_bytes();
-    connection.abort();
-    Ok((code, body))
+    Ok(sender.send_request(request).await?)
 }
 
 fn understood<T: DeserializeOwned>(code: StatusCode, body: &[u8]) -> anyhow::Result<T> {
     if code.is_success() {
-        return serde_json::from_slice(body).context("the server is of another version; restart it");
+        return serde_json::from_slice(body).context(OTHER_VERSION);
     }
     match serde_json::from_slice::<Reply>(body) {
         Ok(reply) => bail!("{}", reply.message),

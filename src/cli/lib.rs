@@ -4,10 +4,12 @@
 //! fails says why and what to do in one sentence on standard error, and the exit code is 1.
 
 mod addon_server;
+mod addons;
 mod admin_client;
 mod completion;
 mod config;
 mod images;
+mod inspect;
 mod invocation;
 mod kubectl;
 mod man;
@@ -41,15 +43,23 @@ enum Command {
     Start(start::Start),
     /// Stop pods and all processes
     Stop(stop::Stop),
-    /// Show whether the node runs, and what each component waits for; exit code 1 when not ready
+    /// Show whether the node runs, what each component waits for, and addons; exit code 1 when not ready
     Status(status::Status),
     /// Print the administrator's kubeconfig
     Config,
     /// Run kubectl as the administrator; all arguments are kubectl's
     #[command(disable_help_flag = true)]
     Kubectl,
+    /// Enable addons and what they depend on; returns when they work
+    Enable(addons::Enable),
+    /// Disable addons: what enabling made is removed
+    Disable(addons::Disable),
+    /// List addons, or show what one takes
+    Addons(addons::Addons),
     /// Bring images straight into the node, list or remove them
     Images(images::Images),
+    /// Find what commonly goes wrong, and pack a report to send along
+    Inspect(inspect::Inspect),
     /// Back to nothing: pods, networks, mounts, cgroups, changed sysctls and data
     Reset(reset::Reset),
     /// Run in the foreground, as the unit and `start` do
@@ -103,7 +113,11 @@ fn run(mini: Mini, kubectls: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Command::Status(command) => command.run(&config),
         Command::Config => config::run(&config),
         Command::Kubectl => kubectl::run(&config, kubectls),
+        Command::Enable(command) => command.run(&config),
+        Command::Disable(command) => command.run(&config),
+        Command::Addons(command) => command.run(&config),
         Command::Images(command) => command.run(&config),
+        Command::Inspect(command) => command.run(&config),
         Command::Reset(command) => command.run(&config),
         Command::Server => server::run(config),
         Command::Version(_) | Command::Completion(_) | Command::Man | Command::AddonServer(_) => Ok(ExitCode::SUCCESS),

@@ -1,9 +1,9 @@
-//! `mini status`: running or not and why not; each component and what it waits for.
+//! `mini status`: running or not and why not; each component and what it waits for; addons.
 
 use crate::admin_client::{AdminClient, block_on};
-use crate::{output, preflight};
+use crate::{addons, output, preflight};
 use mini_config::Config;
-use mini_config::admin::{self, Component, State};
+use mini_config::admin::{self, Addon, Component, State};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -19,6 +19,9 @@ pub(crate) struct Status {
     timeout: u64,
     #[arg(long, value_enum, default_value_t = Format::Pretty)]
     format: Format,
+    /// Print only whether this addon is enabled or disabled
+    #[arg(short, long, value_name = "NAME")]
+    addon: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -31,10 +34,18 @@ pub(crate) enum Format {
 
 impl Status {
     pub(crate) fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
-        let status = block_on(self.ask(&AdminClient::new(config)))?;
-        let text = match &status {
-            Some(status) => running(status, self.format)?,
-            None => not_running(preflight::last_failure(config), self.format)?,
+        let client = AdminClient::new(config);
+        let status = block_on(self.ask(&client))?;
+        // Those of a server whose API is not up yet are unknown.
+        let known = match &status {
+            Some(_) => block_on(client.addons()).ok(),
+            None => None,
+        };
+        let known = known.map(|known| known.addons);
+        let text = match (&status, &self.addon) {
+            (Some(_), Some(name)) => addons::word(known.as_deref().unwrap_or_default(), name).to_owned() + "\n",
+            (Some(status), None) => running(status, known.as_deref(), self.format)?,
+            (None, _) => not_running(preflight::last_failure(config), self.format)?,
         };
         output::print(text)?;
         Ok(if status.is_some_and(|status| status.ready) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -53,7 +64,7 @@ impl Status {
     }
 }
 
-fn running(status: &admin::Status, format: Format) -> anyhow::Result<String> {
+fn running(status: &admin::Status, addons: Option<&[Addon]>, format: Format) -> anyhow::Result<String> {
     let headline = if status.ready { "mini is running" } else { "mini is running, but not ready" };
     Ok(match format {
         Format::Pretty => {
@@ -66,14 +77,15 @@ fn running(status: &admin::Status, format: Format) -> anyhow::Result<String> {
             for part in &status.components {
                 let _ = writeln!(text, "  {:width$}  {}", part.name, state(part));
             }
-            text
+            text + &addons.map(addons::pretty).unwrap_or_default()
         }
         Format::Short => {
             let lines = status.components.iter().map(|part| format!("{}: {}\n", part.name, state(part)));
-            format!("{headline}\ncomponents:\n{}", lines.collect::<String>())
+            let addons = addons.map(addons::short).unwrap_or_default();
+            format!("{headline}\ncomponents:\n{}{addons}", lines.collect::<String>())
         }
-        Format::Yaml => yaml(&machine_readable(status))?,
-        Format::Json => pretty_json(&machine_readable(status))?,
+        Format::Yaml => yaml(&machine_readable(status, addons))?,
+        Format::Json => pretty_json(&machine_readable(status, addons))?,
     })
 }
 
@@ -90,14 +102,18 @@ fn not_running(why: Option<String>, format: Format) -> anyhow::Result<String> {
     })
 }
 
-fn machine_readable(status: &admin::Status) -> Value {
-    json!({
+fn machine_readable(status: &admin::Status, addons: Option<&[Addon]>) -> Value {
+    let mut value = json!({
         "mini": {"running": status.running, "ready": status.ready, "pid": status.pid, "version": status.version, "kubernetes": status.kubernetes},
         "node": {"name": status.node, "address": status.node_ip},
         "api": status.api,
         "high-availability": {"enabled": false, "datastore": "sqlite"},
         "components": status.components,
-    })
+    });
+    if let Some(addons) = addons {
+        value["addons"] = addons::machine_readable(addons);
+    }
+    value
 }
 
 pub(crate) fn yaml(value: &Value) -> anyhow::Result<String> {
@@ -125,6 +141,7 @@ fn state(part: &Component) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addons::tests::two;
 
     fn status() -> admin::Status {
         let part = |name: &str, state, message: &str| Component { name: name.into(), state, message: message.into() };
@@ -146,7 +163,7 @@ mod tests {
     #[test]
     fn pretty_says_what_is_waited_for() {
         assert_eq!(
-            running(&status(), Format::Pretty).unwrap(),
+            running(&status(), None, Format::Pretty).unwrap(),
             "mini is running, but not ready\nnode: n (192.0.2.1)\napi: https://127.0.0.1:16443\n\
              version: 0.1.0 (Kubernetes v1.37.0)\nhigh-availability: no\n  datastore: sqlite on this node\ncomponents:\n  \
              apiserver  ready\n  kubelet    waiting for containerd to answer on its socket\n"
@@ -155,12 +172,14 @@ mod tests {
 
     #[test]
     fn the_other_formats_say_the_same() {
-        let short = running(&status(), Format::Short).unwrap();
+        let short = running(&status(), Some(&two()), Format::Short).unwrap();
         assert!(short.contains("\nkubelet: waiting for containerd"), "{short}");
-        let yaml = running(&status(), Format::Yaml).unwrap();
+        assert!(short.ends_with("\naddons:\ncommunity/argocd: disabled\ncore/dns: enabled\n"), "{short}");
+        let yaml = running(&status(), Some(&two()), Format::Yaml).unwrap();
         assert!(yaml.contains("mini:\n") && yaml.contains("running: true"), "{yaml}");
-        let json: Value = serde_json::from_str(&running(&status(), Format::Json).unwrap()).unwrap();
+        let json: Value = serde_json::from_str(&running(&status(), Some(&two()), Format::Json).unwrap()).unwrap();
         assert_eq!(json["components"][1]["state"], "waiting");
+        assert_eq!(json["addons"][1]["status"], "enabled");
         let json: Value = serde_json::from_str(&not_running(Some("no disk".into()), Format::Json).unwrap()).unwrap();
         assert_eq!(json["message"], "mini is not running: no disk");
     }

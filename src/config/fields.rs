@@ -161,6 +161,27 @@ pub const FIELDS: &[Field] = &[
         },
     },
     Field {
+        key: "addons",
+        default: "[dns]",
+        doc: "What the first start enables: a list of addons, [] for none. Later, use `mini enable` and `mini disable`.",
+        set: |config, text| {
+            // As a default or in the environment it may stand in brackets, as in the file.
+            let inside = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+            config.addons =
+                inside.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+            match config.addons.iter().find(|name| !is_dns_subdomain(name) || name.contains('.')) {
+                Some(name) => Err(format!("{name:?} is no addon's name; `mini addons list` shows those there are")),
+                None => Ok(()),
+            }
+        },
+    },
+    Field {
+        key: "addons-dir",
+        default: "/etc/mini/addons",
+        doc: "Addons of your own: a directory each, as addons/README.md describes. None may have the name of a core addon.",
+        set: |config, text| absolute(text).map(|path| config.addons_dir = path),
+    },
+    Field {
         key: "log-level",
         default: "info",
         doc: "error, warn, info, debug or trace; or by module, such as \"info,mini_kubelet=debug\".",

@@ -59,6 +59,10 @@ pub struct Config {
     /// A path, or `None` to look beside the data and in PATH.
     pub kubectl: Option<PathBuf>,
     pub max_pods: u16,
+    /// What the first start enables.
+    pub addons: Vec<String>,
+    /// Where the user's own addons are.
+    pub addons_dir: PathBuf,
     /// In the syntax of `tracing_subscriber::EnvFilter`.
     pub log_level: String,
     /// Names on the machine that belong to this instance.

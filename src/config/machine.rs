@@ -26,13 +26,21 @@ impl Config {
         self.check_root()?;
         self.check_directory(&self.data_dir, "data-dir")?;
         self.check_directory(&self.run_dir, "run-dir")?;
-        self.check_routes(&mini_sys::net::routes())?;
+        self.check_networks()?;
         self.check_ports()?;
         self.containerd_path()?;
         check_program("runc", "runc")?;
         check_program("nft", "nftables")?;
         self.node_name()?;
         Ok(())
+    }
+
+    /// Checks that pods and Services get addresses that mean nothing else here.
+    ///
+    /// # Errors
+    /// With one sentence that says which network is in the way.
+    pub fn check_networks(&self) -> Result<(), Error> {
+        self.check_routes(&mini_sys::net::routes())
     }
 
     /// # Errors

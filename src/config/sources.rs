@@ -81,6 +81,8 @@ impl Config {
             containerd: PathBuf::new(),
             kubectl: None,
             max_pods: 0,
+            addons: Vec::new(),
+            addons_dir: PathBuf::new(),
             log_level: String::new(),
             instance: Instance::of(Path::new("")),
         };

@@ -65,6 +65,7 @@ fn refusals_name_place_setting_and_remedy() {
         ("service-cidr: 10.9.0.0/24", "must be inside service-cidr"),
         ("api-port: 10250", "both 10250"),
         ("api-port: 30001", "inside node-port-range 30000-32767"),
+        ("addons: [dns, 'Dash Board']", "\"Dash Board\" is no addon's name"),
         ("data-dir: var/lib", "absolute path"),
         ("data-dir: /a/../b", "without \"..\""),
         ("node-name: Bad_Name", "lower-case"),
@@ -80,6 +81,16 @@ fn refusals_name_place_setting_and_remedy() {
     }
     let error = Config::load(&Sources { file: Some("/nowhere/config.yaml".into()), ..Sources::default() }).unwrap_err();
     assert!(error.to_string().starts_with("cannot read /nowhere/config.yaml"), "{error}");
+}
+
+#[test]
+fn addons_are_a_list_in_every_place() {
+    let addons = |text: &str| flags(&[("addons", text)]).unwrap().addons;
+    assert_eq!(flags(&[]).unwrap().addons, ["dns"]);
+    assert_eq!(with_file("addons: []").unwrap().addons, Vec::<String>::new());
+    assert_eq!(addons("[]"), Vec::<String>::new());
+    assert_eq!(addons("dns, ingress"), ["dns", "ingress"]);
+    assert_eq!(with_file("addons: [dns, ingress]").unwrap().addons, addons("[dns,ingress]"));
 }
 
 #[test]

@@ -59,6 +59,12 @@ impl Subjects {
     }
 }
 
+/// When the first certificate of a PEM text ends; `None` when it holds none.
+#[must_use]
+pub fn not_after(pem: &str) -> Option<std::time::SystemTime> {
+    inspect::Leaf::read(pem).map(|leaf| leaf.not_after)
+}
+
 /// A certificate (or public key) and its private key, as PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {

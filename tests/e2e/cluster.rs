@@ -53,6 +53,7 @@ impl Cluster {
             ("MINI_POD_CIDR", format!("10.{}.0.0/20", 100 + number)),
             ("MINI_SERVICE_CIDR", format!("10.{}.0.0/24", 180 + number)),
             ("MINI_CLUSTER_DNS", format!("10.{}.0.10", 180 + number)),
+            ("MINI_ADDONS_DIR", directory.path().join("addons").display().to_string()),
         ];
         settings.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let before = leftovers::Machine::look(&directory.path().join("data"));

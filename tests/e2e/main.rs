@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod addons;
 mod cluster;
 mod commands;
 mod image;
@@ -49,6 +50,7 @@ const SHARED: &[Test] = &[
     ("a_missing_image_is_told", lifecycle::missing_image),
     ("images_are_pulled_by_policy_and_with_secrets", registry::pull),
     ("pods_speak_to_the_api", services::api_from_pod),
+    ("addons_are_enabled_and_leave_nothing", addons::engine),
 ];
 
 /// Tests that need the instance for themselves; in this order.
