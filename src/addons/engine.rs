@@ -49,6 +49,8 @@ pub enum Error {
     NotGone { what: String, finalizers: String, seconds: u64 },
     #[error("{0}")]
     NotWorking(String),
+    #[error("the node does not come up; `mini status` says what it waits for")]
+    NoNode,
     #[error("{}", said(.0))]
     Api(#[from] kube::Error),
 }
@@ -213,7 +215,13 @@ impl Inner {
     }
 
     async fn enable(&self, wanted: &[String], limit: Option<Duration>, out: &Out) -> Result<(), Error> {
-        let variables = self.variables().await;
+        if self.image.borrow().is_none() {
+            Steps::new("", Some(out.clone())).say("waits for the node to come up".to_owned());
+        }
+        let variables = match limit {
+            Some(limit) => tokio::time::timeout(limit, self.variables()).await.map_err(|_| Error::NoNode)?,
+            None => self.variables().await,
+        };
         let catalog = self.catalog(&variables);
         let wanted: BTreeMap<&str, &str> =
             wanted.iter().map(|one| one.split_once(':').unwrap_or((one.as_str(), ""))).collect();
@@ -276,6 +284,10 @@ impl Inner {
     ) -> Result<Rendered, Error> {
         let _alone = self.lock(&addon.name).await;
         let before = Record::read(cluster, &addon.name).await?;
+        if let Some(other) = before.as_ref().filter(|record| record.repository != addon.repository) {
+            let why = format!("one of that name is enabled from {}; disable it first", other.repository);
+            return Err(Error::Invalid(why));
+        }
         let known = before.as_ref().map(|record| record.arguments.clone()).unwrap_or_default();
         let given = arguments::parse(&addon.arguments, arguments, &known).map_err(Error::Invalid)?;
         let mut rendered = addon.render(variables, &given).map_err(Error::Invalid)?;
@@ -453,8 +465,12 @@ impl Inner {
 /// What is not well with an enabled addon, as far as the API tells.
 async fn complaint(cluster: &Cluster, addon: &Addon, record: &Record, variables: &Variables) -> Option<String> {
     match record.stage {
-        Stage::Disabling => return Some("is being disabled".to_owned()),
-        Stage::Enabling => return Some("is being enabled".to_owned()),
+        Stage::Disabling => {
+            return Some(format!("is being disabled; if that ended half-way, `mini disable {}` goes on", addon.name));
+        }
+        Stage::Enabling => {
+            return Some(format!("is being enabled; if that ended half-way, `mini enable {}` goes on", addon.name));
+        }
         Stage::Enabled => {}
     }
     let rendered = match addon.render(variables, &record.arguments) {

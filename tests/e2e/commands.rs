@@ -1,7 +1,8 @@
 //! What people ask first: versions, nodes, status, access, explanations.
 
-use crate::cluster::{Cluster, IMAGE};
+use crate::cluster::{Cluster, IMAGE, text};
 use serde_json::Value;
+use std::process::Command;
 
 pub(crate) fn tell(cluster: &Cluster, space: &str) {
     let version: Value = serde_json::from_str(&cluster.kubectl(space, &["version", "-o", "json"])).unwrap();
@@ -42,4 +43,39 @@ pub(crate) fn tell(cluster: &Cluster, space: &str) {
     }
     let missing = cluster.try_kubectl(space, &["get", "pod", "nobody"]).unwrap_err();
     assert!(missing.contains(r#"Error from server (NotFound): pods "nobody" not found"#), "{missing}");
+}
+
+/// `mini inspect`: its archive holds what a helper wants to see, and no secret.
+pub(crate) fn report(cluster: &Cluster, space: &str) {
+    const HIDDEN: &str = "c2hvdWxkIG5vdCBiZSBzZWVu";
+    let secret = format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: hidden}}\ndata: {{key: {HIDDEN}}}\n");
+    cluster.pipe(space, "apply", &secret);
+    let directory = cluster.directory().join("report");
+    std::fs::create_dir_all(&directory).unwrap();
+    let said = cluster.mini(["inspect", "--output", directory.to_str().unwrap()]);
+    let archive = said.lines().find_map(|line| line.strip_prefix("report: ")).unwrap_or_else(|| panic!("{said}"));
+    assert!(archive.contains("/inspection-report-2") && archive.ends_with(".tar.gz"), "{said}");
+    let unpacked = Command::new("tar").arg("-xzf").arg(archive).arg("-C").arg(&directory).status().unwrap();
+    assert!(unpacked.success());
+    let inside = directory.join(archive.rsplit('/').next().unwrap().trim_end_matches(".tar.gz"));
+    for file in [
+        "diagnosis.txt",
+        "mini/status.json",
+        "mini/mini.log",
+        "mini/containerd.log",
+        "network/own-table.txt",
+        "network/routes.txt",
+        "machine/kernel.txt",
+        "cluster/nodes.json",
+        "cluster/pods.json",
+        "cluster/secrets.json",
+    ] {
+        assert!(inside.join(file).is_file(), "{file} is in the report: {said}");
+    }
+    let found = Command::new("grep")
+        .args(["-rlE", &format!("{HIDDEN}|PRIVATE KEY|eyJ[A-Za-z0-9_-]+[.]eyJ")])
+        .arg(&inside)
+        .output();
+    assert_eq!(text(&found.unwrap()), "", "secrets in the report");
+    std::fs::remove_dir_all(directory).unwrap();
 }

@@ -31,6 +31,7 @@ type Test = (&'static str, fn(&Cluster, &str));
 /// Tests that need nothing but a namespace.
 const SHARED: &[Test] = &[
     ("commands_tell_what_is", commands::tell),
+    ("a_report_tells_all_but_secrets", commands::report),
     ("guestbook_front_end_reaches_its_back_end", workloads::guestbook),
     ("a_deployment_rolls_scales_and_is_undone", workloads::deployment),
     ("a_killed_container_is_restarted_and_a_deleted_pod_replaced", workloads::healing),
