@@ -11,6 +11,9 @@ pub mod selector;
 pub mod status;
 pub mod time;
 
+/// The Kubernetes release that is served and whose behaviour is followed.
+pub const KUBERNETES_VERSION: &str = "v1.37.0";
+
 pub use field::{FieldError, FieldErrorType, FieldPath};
 pub use meta::Meta;
 pub use quantity::Quantity;

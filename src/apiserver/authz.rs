@@ -20,7 +20,7 @@ use policy::Roles;
 use rule::Rule;
 
 /// The group whose members may do anything; no role can take that from them.
-const MASTERS: &str = "system:masters";
+pub(crate) const MASTERS: &str = "system:masters";
 
 /// What is asked of the authorizer: upstream's `authorizer.Attributes`.
 #[derive(Clone, Copy, Debug)]

@@ -4,13 +4,22 @@ use crate::ApiServer;
 use crate::body::{self, Body};
 use crate::call::Query;
 use http::{Response, StatusCode};
+use mini_api::KUBERNETES_VERSION;
 use serde_json::json;
 use std::sync::atomic::Ordering;
 
-/// The Kubernetes version that is served.
-pub const MINOR: &str = "37";
+/// The oldest minor version that this server may be told to be like.
+const MINOR_COMPATIBLE: &str = "36";
+
+/// The minor version that is served.
+pub(crate) fn minor() -> &'static str {
+    KUBERNETES_VERSION.split('.').nth(1).unwrap_or_default()
+}
+
 /// `gitVersion`: the release that the behaviour follows, and whose build this is.
-pub const GIT_VERSION: &str = "v1.37.0+mini";
+pub(crate) fn git_version() -> String {
+    format!("{KUBERNETES_VERSION}+mini")
+}
 
 /// Answers a health path; None if it is none.
 pub(crate) fn serve(server: &ApiServer, path: &str, query: &Query) -> Option<Response<Body>> {
@@ -69,8 +78,8 @@ fn text(code: StatusCode, text: String) -> Response<Body> {
 /// `/version`.
 pub(crate) fn version() -> Response<Body> {
     let platform = format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
-    let value = json!({"major": "1", "minor": MINOR, "emulationMajor": "1", "emulationMinor": MINOR,
-                       "minCompatibilityMajor": "1", "minCompatibilityMinor": "36", "gitVersion": GIT_VERSION,
+    let value = json!({"major": "1", "minor": minor(), "emulationMajor": "1", "emulationMinor": minor(),
+                       "minCompatibilityMajor": "1", "minCompatibilityMinor": MINOR_COMPATIBLE, "gitVersion": git_version(),
                        "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z",
                        "goVersion": "", "compiler": "rustc", "platform": platform});
     body::json(StatusCode::OK, &value)

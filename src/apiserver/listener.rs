@@ -10,26 +10,30 @@ use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use rustls::DigitallySignedStruct;
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use mini_pki::AnyCertificate;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long requests that are under way may take once the server drains.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long a client may take for its handshake.
+/// How long a client may take for its handshake, and after it for the first byte of a request.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// What is read ahead of the first request: no more than what the buffer held is copied.
+const GREETING: usize = 512;
+/// Connections that may be at that point at a time. Others wait in the kernel's queue.
+const GREETINGS: usize = 512;
 
 /// The far end of a connection.
 #[derive(Clone, Debug)]
@@ -85,12 +89,14 @@ impl Listener {
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(20));
         let http = Arc::new(http);
+        let greetings = Arc::new(Semaphore::new(GREETINGS));
         loop {
-            let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
-                () = cancel.cancelled() => break,
+            let next = async {
+                let greeting = greetings.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+                self.socket.accept().await.map(|(stream, address)| (stream, address, greeting))
             };
-            let (stream, address) = match accepted {
+            let Some(accepted) = cancel.run_until_cancelled(next).await else { break };
+            let (stream, address, greeting) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, mostly: the next moment may be better.
@@ -101,7 +107,7 @@ impl Listener {
             };
             let (server, tls, http) = (server.clone(), self.tls.clone(), http.clone());
             connections.spawn(async move {
-                if let Err(error) = connection(server, tls, &http, stream, address).await {
+                if let Err(error) = connection(server, tls, &http, (stream, address), greeting).await {
                     tracing::debug!(%address, %error, "connection ended");
                 }
             });
@@ -122,12 +128,14 @@ async fn connection(
     server: Arc<ApiServer>,
     tls: TlsAcceptor,
     http: &auto::Builder<TokioExecutor>,
-    stream: TcpStream,
-    address: SocketAddr,
+    (stream, address): (TcpStream, SocketAddr),
+    greeting: OwnedSemaphorePermit,
 ) -> Result<(), crate::body::BoxError> {
     stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await??;
-    let certificates = stream.get_ref().1.peer_certificates().map(Arc::from);
+    let greeted = server.draining.run_until_cancelled(greet(tls, stream)).await;
+    drop(greeting);
+    let Some(stream) = greeted.transpose()?.flatten() else { return Ok(()) };
+    let certificates = stream.get_ref().get_ref().1.peer_certificates().map(Arc::from);
     let draining = server.draining.clone();
     let peer = Peer { address, certificates };
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
@@ -145,6 +153,18 @@ async fn connection(
     connection.await
 }
 
+/// The handshake and the first byte of a request; `None` if it ends before one. Nothing but this bounds how long a
+/// connection may say nothing at all.
+async fn greet(
+    tls: TlsAcceptor,
+    stream: TcpStream,
+) -> Result<Option<BufReader<TlsStream<TcpStream>>>, crate::body::BoxError> {
+    let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await??;
+    let mut stream = BufReader::with_capacity(GREETING, stream);
+    let ended = tokio::time::timeout(HANDSHAKE, stream.fill_buf()).await??.is_empty();
+    Ok((!ended).then_some(stream))
+}
+
 fn server_tls(files: &TlsFiles) -> Result<rustls::ServerConfig, Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let damaged = |path: &std::path::Path, what, why: String| Error::Material { path: path.to_owned(), what, why };
@@ -155,54 +175,9 @@ fn server_tls(files: &TlsFiles) -> Result<rustls::ServerConfig, Error> {
     let mut config = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|e| damaged(&files.cert, "certificate", e.to_string()))?
-        .with_client_cert_verifier(Arc::new(AnyCertificate(provider)))
+        .with_client_cert_verifier(Arc::new(AnyCertificate::new(provider)))
         .with_single_cert(chain, key)
         .map_err(|e| damaged(&files.cert, "certificate", e.to_string()))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
-}
-
-/// Asks for a certificate, takes none or any, and checks only that the client has its key.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ClientCertVerifier for AnyCertificate {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn root_hint_subjects(&self) -> &[rustls::DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -4,10 +4,13 @@
 //! when the store has it. Rows that share the storage of another version are converted here, on the way in and out.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use mini_api::{Status, Value, meta::object_mut};
+use mini_api::{Meta, Reason, Status, Value, meta::object_mut};
 use mini_resources::Resource;
 use mini_store::{Entry, Finish};
 use serde_json::Map;
+
+/// The largest request that etcd takes, as upstream runs it.
+const MAX_STORED: usize = 3 << 19;
 
 /// An object in its final form but for the revision.
 pub(crate) struct Template {
@@ -48,6 +51,18 @@ impl Template {
         Self { head, tail }
     }
 
+    /// Whether an object of this size may be stored: `value` is what it was made of.
+    ///
+    /// # Errors
+    /// 500 with etcd's words if it is larger than what etcd takes, as upstream passes them on.
+    pub(crate) fn check_size(&self, value: &Value) -> Result<(), Status> {
+        // What JSON escapes and encodes is smaller upstream, where a ConfigMap full of quotes must fit as it does here.
+        if self.head.len() + self.tail.len() <= MAX_STORED || weight(value, encoded(value)) <= MAX_STORED {
+            return Ok(());
+        }
+        Err(Status::new(Reason::Unknown, "etcdserver: request is too large"))
+    }
+
     /// The final bytes.
     pub(crate) fn at(&self, revision: &str) -> Bytes {
         let mut out = BytesMut::with_capacity(self.head.len() + revision.len() + self.tail.len());
@@ -60,6 +75,32 @@ impl Template {
     /// What the store calls once it knows the revision.
     pub(crate) fn finish(self) -> Finish {
         Box::new(move |revision| self.at(&revision.to_string()))
+    }
+}
+
+/// The field of a kind whose values are base64 here and bytes upstream.
+fn encoded(value: &Value) -> &'static str {
+    match value.text(&["kind"]) {
+        "Secret" => "data",
+        "ConfigMap" => "binaryData",
+        _ => "",
+    }
+}
+
+/// About as many bytes as upstream stores: without quotes, escapes and base64.
+fn weight(value: &Value, encoded: &str) -> usize {
+    match value {
+        Value::Null => 0,
+        Value::Bool(_) | Value::Number(_) => 4,
+        Value::String(text) => text.len() + 2,
+        Value::Array(items) => items.iter().map(|item| weight(item, "")).sum(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(name, inner)| {
+                let own = weight(inner, "");
+                name.len() + 2 + if !encoded.is_empty() && name == encoded { own / 4 * 3 } else { own }
+            })
+            .sum(),
     }
 }
 
@@ -136,5 +177,18 @@ mod tests {
             serde_json::from_slice::<Value>(&bytes).unwrap(),
             json!({"a": 1, "metadata": {"resourceVersion": "9"}})
         );
+    }
+
+    #[test]
+    fn what_etcd_would_not_take_is_refused() {
+        let check = |value: &Value| Template::new(value).check_size(value);
+        let map = |text: String| json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {}, "data": {"k": text}});
+        assert!(check(&map("x".repeat(1 << 20))).is_ok());
+        assert!(check(&map("\"".repeat(1 << 20))).is_ok());
+        let refused = check(&map("x".repeat(MAX_STORED))).unwrap_err();
+        assert_eq!((refused.code, refused.message.as_str()), (500, "etcdserver: request is too large"));
+        // A mebibyte of bytes in base64.
+        let secret = json!({"kind": "Secret", "data": {"k": "A".repeat((1 << 20) / 3 * 4)}});
+        assert!(check(&secret).is_ok());
     }
 }

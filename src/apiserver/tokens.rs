@@ -167,6 +167,7 @@ pub(crate) fn unix_now() -> i64 {
 /// As upstream's `TokenREST`.
 pub async fn create(call: &Call, mut request: Value) -> Result<Value, Status> {
     let (namespace, name) = (call.info.namespace.as_str(), call.info.name.as_str());
+    check_meta(&request, namespace, name)?;
     let seconds = request.pointer("/spec/expirationSeconds").and_then(Value::as_i64).unwrap_or(DEFAULT_SECONDS);
     validate(seconds)?;
     let asked = admission::Request::new(call, admission::Operation::Create, name, &mut request);
@@ -175,6 +176,14 @@ pub async fn create(call: &Call, mut request: Value) -> Result<Value, Status> {
     let uid = |object: &Value| Reference { name: object.name().to_owned(), uid: object.uid().to_owned() };
     let mut kubernetes =
         Kubernetes { namespace: namespace.to_owned(), serviceaccount: uid(&account), ..Kubernetes::default() };
+    let keys = call.server.authn.keys();
+    let audiences = request.pointer("/spec/audiences").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut audiences: Vec<String> = audiences.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    if audiences.is_empty() {
+        audiences.push(keys.issuer().to_owned());
+    }
+    // Others than this API cannot be told that the token was renewed, and must not take it for a year.
+    let extends = seconds == WARN_ONLY_SECONDS && audiences.iter().all(|audience| audience == keys.issuer());
     let mut lasts = seconds;
     let now = unix_now();
     if let Some(reference) = request.pointer("/spec/boundObjectRef").filter(|r| !r.is_null()) {
@@ -194,7 +203,7 @@ pub async fn create(call: &Call, mut request: Value) -> Result<Value, Status> {
                     let uid = stored.map(|n| n.uid().to_owned()).unwrap_or_default();
                     kubernetes.node = Some(Reference { name: node.to_owned(), uid });
                 }
-                if seconds == WARN_ONLY_SECONDS {
+                if extends {
                     kubernetes.warnafter = Some(now + seconds);
                     lasts = EXTENDED_SECONDS;
                 }
@@ -218,12 +227,6 @@ pub async fn create(call: &Call, mut request: Value) -> Result<Value, Status> {
             return Err(Status::conflict("", text("kind"), text("name"), &why));
         }
     }
-    let keys = call.server.authn.keys();
-    let audiences = request.pointer("/spec/audiences").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let mut audiences: Vec<String> = audiences.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    if audiences.is_empty() {
-        audiences.push(keys.issuer().to_owned());
-    }
     let claims = Claims {
         aud: audiences.clone(),
         exp: Some(now + lasts),
@@ -245,6 +248,24 @@ pub async fn create(call: &Call, mut request: Value) -> Result<Value, Status> {
     request["spec"]["expirationSeconds"] = json!(seconds);
     request["status"] = json!({"token": token, "expirationTimestamp": mini_api::time::seconds(expires)});
     Ok(request)
+}
+
+/// What the request says of itself must be what its path says.
+fn check_meta(request: &Value, namespace: &str, name: &str) -> Result<(), Status> {
+    let metadata = FieldPath::new("metadata");
+    let mut errors = Vec::new();
+    let (given, place) = (request.name(), request.namespace());
+    if !given.is_empty() && given != name {
+        errors.push(FieldError::invalid(&metadata.child("name"), given, "must match the service account name"));
+    }
+    if !place.is_empty() && place != namespace {
+        let why = "must match the service account namespace";
+        errors.push(FieldError::invalid(&metadata.child("namespace"), place, why));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid("authentication.k8s.io", "TokenRequest", given, &errors))
 }
 
 fn validate(seconds: i64) -> Result<(), Status> {

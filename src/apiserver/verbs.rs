@@ -13,14 +13,15 @@ mod scale;
 pub(crate) mod update;
 mod watch;
 
+use crate::Call;
 use crate::body::Body;
 use crate::decode::Warnings;
-use crate::{Call, negotiate};
-use http::{HeaderValue, Request, Response, header};
+use bytes::Bytes;
+use http::{HeaderValue, Response, header};
 use mini_api::{Reason, Status};
 
 /// Carries out what was asked.
-pub(crate) async fn dispatch(call: Call, request: Request<Body>) -> Result<Response<Body>, Status> {
+pub(crate) async fn dispatch(call: Call, body: Bytes) -> Result<Response<Body>, Status> {
     let verb = call.info.verb.clone();
     let subresource = call.info.subresource.clone();
     if subresource.is_empty() {
@@ -36,10 +37,6 @@ pub(crate) async fn dispatch(call: Call, request: Request<Body>) -> Result<Respo
     if call.resource.namespaced && call.info.namespace.is_empty() && !matches!(verb.as_str(), "list" | "watch") {
         return Err(method_not_allowed());
     }
-    let body = match verb.as_str() {
-        "get" | "list" | "watch" => bytes::Bytes::new(),
-        _ => negotiate::read_body(request.into_body()).await?,
-    };
     match (verb.as_str(), subresource.as_str()) {
         ("get", "scale") => scale::get(&call),
         ("update", "scale") => scale::update(&call, body).await,

@@ -14,9 +14,6 @@ use anyhow::Context as _;
 use mini_config::Config;
 use std::time::Duration;
 
-/// What is served and reported.
-pub const KUBERNETES_VERSION: &str = "v1.37.0";
-
 /// Runs in the foreground until SIGTERM, SIGINT or a stop over the admin socket.
 ///
 /// # Errors

@@ -37,7 +37,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let admin = Arc::new(Admin {
         about: Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            kubernetes: crate::KUBERNETES_VERSION.to_owned(),
+            kubernetes: mini_api::KUBERNETES_VERSION.to_owned(),
             node: node_name.clone(),
             node_ip: node_ip.to_string(),
             api: config.api_url(),

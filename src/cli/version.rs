@@ -21,7 +21,7 @@ enum Format {
 
 impl Version {
     pub(crate) fn run(&self) -> anyhow::Result<ExitCode> {
-        let (mini, kubernetes) = (env!("CARGO_PKG_VERSION"), mini_app::KUBERNETES_VERSION);
+        let (mini, kubernetes) = (env!("CARGO_PKG_VERSION"), mini_api::KUBERNETES_VERSION);
         let value = json!({"mini": mini, "kubernetes": kubernetes});
         output::print(match self.format {
             Format::Pretty => format!("mini {mini} (Kubernetes {kubernetes})\n"),

@@ -58,6 +58,3 @@ pub struct Config {
     /// PEM file of the CA whose client certificates are accepted.
     pub client_ca: PathBuf,
 }
-
-/// The Kubernetes version this node reports.
-pub const KUBELET_VERSION: &str = "v1.37.0";

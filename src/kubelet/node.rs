@@ -4,7 +4,7 @@
 //! only while containerd answers and the pod network is configured, and says why when it does not.
 
 use crate::runtime::Runtime;
-use crate::{Config, KUBELET_VERSION, images, resources};
+use crate::{Config, images, resources};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, ObjectReference};
@@ -262,7 +262,7 @@ impl Keeper {
                 "kernelVersion": line("/proc/sys/kernel/osrelease"),
                 "osImage": os_image(),
                 "containerRuntimeVersion": format!("containerd://{runtime}"),
-                "kubeletVersion": KUBELET_VERSION,
+                "kubeletVersion": mini_api::KUBERNETES_VERSION,
                 "kubeProxyVersion": "",
                 "operatingSystem": "linux",
                 "architecture": images::architecture(),

@@ -8,6 +8,9 @@ mod file;
 mod inspect;
 mod issue;
 mod kubeconfig;
+mod trust;
+
+pub use trust::AnyCertificate;
 
 use issue::{Authority, Profile, Usage};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -33,9 +33,6 @@ impl Dialect {
     }
 }
 
-/// The served version of Kubernetes, which the documents carry.
-pub const VERSION: &str = "v1.37.0";
-
 /// The media types under which clients ask for the document that [`v2_protobuf`] makes. It is answered as the first:
 /// the second, which client-go still asks for, is not a well-formed media type, and client-go refuses it.
 pub const V2_PROTOBUF: [&str; 2] = [
@@ -116,7 +113,7 @@ pub fn hash(registry: &Registry) -> String {
 }
 
 fn info() -> Value {
-    json!({"title": "Kubernetes", "version": VERSION})
+    json!({"title": "Kubernetes", "version": mini_api::KUBERNETES_VERSION})
 }
 
 fn bearer_token() -> Value {

@@ -47,29 +47,29 @@ impl Committed {
         Snapshot { state: self.state.clone(), revision: self.revision }
     }
 
-    pub(crate) fn snapshot_at(&self, revision: u64) -> Result<Snapshot, Error> {
+    /// The state at `revision`, or what it takes to find it.
+    pub(crate) fn past(&self, revision: u64) -> Result<Past, Error> {
         if revision == self.revision {
-            return Ok(self.snapshot());
+            return Ok(Past::Known(self.snapshot()));
         }
         self.check(revision)?;
+        if let Some(kept) = self.past.lock().iter().find(|kept| kept.revision == revision) {
+            return Ok(Past::Known(kept.clone()));
+        }
+        let later = self.history.backwards().take_while(|event| event.entry.revision > revision);
+        Ok(Past::Undone(Undo { state: self.state.clone(), later: later.cloned().collect(), revision }))
+    }
+
+    /// Remembers a past state, for as long as history reaches back to it.
+    pub(crate) fn keep(&self, snapshot: &Snapshot) {
         let mut past = self.past.lock();
-        if let Some(kept) = past.iter().find(|kept| kept.revision == revision) {
-            return Ok(kept.clone());
+        if snapshot.revision < self.history.floor() || past.iter().any(|kept| kept.revision == snapshot.revision) {
+            return;
         }
-        // Undo what came after.
-        let mut state = self.state.clone();
-        for event in self.history.backwards().take_while(|event| event.entry.revision > revision) {
-            match &event.prev {
-                Some(prev) => state.insert(Arc::clone(&prev.key), prev.clone()),
-                None => state.remove(&*event.entry.key),
-            };
-        }
-        let snapshot = Snapshot { state, revision };
         if past.len() == KEPT_SNAPSHOTS {
             past.pop_front();
         }
         past.push_back(snapshot.clone());
-        Ok(snapshot)
     }
 
     /// Is everything after `revision` still known?
@@ -99,6 +99,32 @@ impl Committed {
         let floor = self.history.floor();
         self.past.get_mut().retain(|kept| kept.revision >= floor);
         self.groups.wake();
+    }
+}
+
+/// A state of the past.
+pub(crate) enum Past {
+    Known(Snapshot),
+    Undone(Undo),
+}
+
+/// A newer state, and the events since, the newest first.
+pub(crate) struct Undo {
+    state: State,
+    later: Vec<Arc<Event>>,
+    revision: u64,
+}
+
+impl Undo {
+    pub(crate) fn undo(self) -> Snapshot {
+        let Self { mut state, later, revision } = self;
+        for event in later {
+            match &event.prev {
+                Some(prev) => state.insert(Arc::clone(&prev.key), prev.clone()),
+                None => state.remove(&*event.entry.key),
+            };
+        }
+        Snapshot { state, revision }
     }
 }
 

@@ -16,7 +16,7 @@ pub use snapshot::Snapshot;
 pub use watcher::{WatchItem, Watcher};
 
 use bytes::Bytes;
-use committed::Committed;
+use committed::{Committed, Past};
 use parking_lot::{Condvar, Mutex, RwLock};
 use pending::Sequence;
 use std::path::{Path, PathBuf};
@@ -51,8 +51,8 @@ pub struct Config {
     pub history: Duration,
     /// How many bytes of events are kept, whichever limit is met first.
     pub history_bytes: usize,
-    /// Keys whose writes need no sync of their own: they ride the next commit or the clean close, and an unclean stop
-    /// may lose them. Everything else is durable when `write` answers.
+    /// Keys whose changes need no sync of their own: they ride the next commit or the clean close, and an unclean stop
+    /// may lose them, though never that a key was made or deleted. Everything else is durable when `write` answers.
     pub lazy_prefixes: Vec<String>,
 }
 
@@ -229,7 +229,15 @@ impl Store {
     /// # Errors
     /// `Compacted` or `Future`.
     pub fn snapshot_at(&self, revision: u64) -> Result<Snapshot, Error> {
-        self.handle.shared.committed.read().snapshot_at(revision)
+        let committed = &self.handle.shared.committed;
+        // Undoing takes time, and writers wait for this lock.
+        let past = match committed.read().past(revision)? {
+            Past::Known(snapshot) => return Ok(snapshot),
+            Past::Undone(past) => past,
+        };
+        let snapshot = past.undo();
+        committed.read().keep(&snapshot);
+        Ok(snapshot)
     }
 
     /// Follows every change of keys that start with `prefix`, from the first one after revision `after`, without gap or

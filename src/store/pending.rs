@@ -24,7 +24,7 @@ pub(crate) struct Change {
 /// One accepted transaction.
 pub(crate) struct Transaction {
     pub(crate) changes: Vec<Change>,
-    /// All of its keys are lazy.
+    /// It changes lazy keys alone, and makes and deletes none.
     pub(crate) lazy: bool,
     pub(crate) answer: Vec<Entry>,
     pub(crate) reply: Reply,
@@ -60,8 +60,12 @@ impl Sequence {
             let (Op::Put { key, expect, .. } | Op::Delete { key, expect, .. }) = op;
             check(key, *expect, self.state.get(&**key))?;
         }
-        let lazy = ops.iter().all(|(Op::Put { key, .. } | Op::Delete { key, .. })| {
-            lazy_prefixes.iter().any(|prefix| key.starts_with(prefix.as_str()))
+        // Only a change of what is there: what is made or deleted must still be so after an unclean stop.
+        let lazy = ops.iter().all(|op| match op {
+            Op::Put { key, .. } => {
+                lazy_prefixes.iter().any(|prefix| key.starts_with(prefix.as_str())) && self.state.contains_key(&**key)
+            }
+            Op::Delete { .. } => false,
         });
         let revision = self.revision + 1;
         self.revision = revision;

@@ -174,6 +174,7 @@ async fn lazy_writes_are_seen_at_once_and_ride_the_next_commit() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     let wal = || std::fs::metadata(directory.path().join("state.db-wal")).unwrap().len();
+    let made = store.write(vec![put("/lazy/x", Expect::Absent, "0")]).await.unwrap().remove(0);
     let before = wal();
     let mut watcher = store.watch("/lazy/", store.revision()).unwrap();
     let lazy = store.write(vec![put("/lazy/x", Expect::Any, "1")]).await.unwrap().remove(0);
@@ -182,13 +183,24 @@ async fn lazy_writes_are_seen_at_once_and_ride_the_next_commit() {
     assert_eq!(wal(), before, "no write of its own");
 
     let after_crash = open(crash(directory.path()).path());
-    assert!(after_crash.snapshot().get("/lazy/x").is_none());
+    assert_eq!(after_crash.snapshot().get("/lazy/x").unwrap().bytes, made.bytes);
     assert!(matches!(after_crash.watch("/lazy/", lazy.revision), Err(Error::Compacted { .. })));
     let reissued = after_crash.write(vec![put("/other", Expect::Any, "")]).await.unwrap().remove(0);
     assert!(reissued.revision > lazy.revision);
 
     store.write(vec![put("/other", Expect::Any, "")]).await.unwrap();
     assert_eq!(open(crash(directory.path()).path()).snapshot().get("/lazy/x").unwrap().bytes, lazy.bytes);
+}
+
+#[tokio::test]
+async fn what_is_made_or_deleted_stays_so_though_its_changes_are_lazy() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    store.write(vec![put("/lazy/x", Expect::Absent, "1")]).await.unwrap();
+    assert!(open(crash(directory.path()).path()).snapshot().get("/lazy/x").is_some());
+    store.write(vec![put("/lazy/x", Expect::Any, "2")]).await.unwrap();
+    store.write(vec![delete("/lazy/x", Expect::Any)]).await.unwrap();
+    assert!(open(crash(directory.path()).path()).snapshot().get("/lazy/x").is_none());
 }
 
 #[tokio::test]

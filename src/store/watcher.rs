@@ -6,6 +6,7 @@
 
 use crate::{Error, Event, Shared};
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -45,21 +46,34 @@ struct Group {
 impl Groups {
     /// An event with this key is about to take `position`.
     pub(crate) fn touch(&mut self, key: &str, position: u64) {
-        for group in self.matching(key) {
+        self.each_matching(key, |group| {
             group.end = position + 1;
             group.touched = true;
-        }
+        });
     }
 
     /// History lets go of the event with this key at `position`.
     pub(crate) fn let_go(&mut self, key: &str, position: u64) {
-        for group in self.matching(key) {
-            group.gone = position + 1;
-        }
+        self.each_matching(key, |group| group.gone = position + 1);
     }
 
-    fn matching(&mut self, key: &str) -> impl Iterator<Item = &mut Group> {
-        self.by_prefix.iter_mut().filter(move |(prefix, _)| key.starts_with(&***prefix)).map(|(_, group)| group)
+    /// Calls `each` for the groups whose prefix the key has: not by looking at all of them, but from the longest on, each
+    /// step leading to what can be a shorter one.
+    fn each_matching(&mut self, key: &str, mut each: impl FnMut(&mut Group)) {
+        let mut candidate = key;
+        loop {
+            let not_behind = (Bound::Unbounded, Bound::Included(candidate));
+            let Some((prefix, group)) = self.by_prefix.range_mut::<str, _>(not_behind).next_back() else { return };
+            let mut shared = prefix.bytes().zip(key.bytes()).take_while(|(a, b)| a == b).count();
+            if shared == prefix.len() {
+                each(group);
+                if shared == 0 {
+                    return;
+                }
+                shared -= 1;
+            }
+            candidate = key.get(..key.floor_char_boundary(shared)).unwrap_or_default();
+        }
     }
 
     /// Wakes the watchers of every touched prefix.
@@ -212,5 +226,26 @@ impl Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         self.shared.committed.write().groups.leave(&self.prefix);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_the_groups_of_a_key_are_touched() {
+        let mut groups = Groups::default();
+        let prefixes = ["", "/", "/a", "/a/", "/a/b", "/a/b/c", "/ab", "/a/ä", "/b", "/a/bc", "/a/a", "/z"];
+        for prefix in prefixes {
+            groups.join(&Arc::from(prefix), 0);
+        }
+        for key in ["/a/b/c", "/a/bcd", "/a/ä/x", "/a/å", "/abc", "x", "", "/a/", "/zz/z", "/a/b"] {
+            groups.touch(key, 7);
+            for (prefix, group) in &mut groups.by_prefix {
+                assert_eq!(group.touched, key.starts_with(&**prefix), "{key} {prefix}");
+                group.touched = false;
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use crate::UserInfo;
 use crate::authz::{Attributes, Authorizer};
 use crate::call::percent_decode;
 use http::HeaderMap;
-use mini_api::Status;
+use mini_api::{Status, names};
 use std::collections::BTreeMap;
 
 const USER: &str = "impersonate-user";
@@ -57,7 +57,7 @@ fn requested(headers: &HeaderMap) -> Result<Option<UserInfo>, Status> {
     let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (header, value) in headers {
         if let Some(key) = header.as_str().strip_prefix(EXTRA) {
-            extra.entry(percent_decode(key, false).to_lowercase()).or_default().push(text(value)?);
+            extra.entry(percent_decode(&key.to_lowercase(), false)).or_default().push(text(value)?);
         }
     }
     if name.is_empty() {
@@ -80,8 +80,9 @@ fn complete(user: &mut UserInfo) {
         add("system:unauthenticated".to_owned());
         return;
     }
+    // An account's groups follow from its name, unless the request says which ones it means.
     if let Some((namespace, _)) = service_account(&user.name)
-        && !user.groups.iter().any(|g| g.starts_with("system:serviceaccounts"))
+        && user.groups.is_empty()
     {
         user.groups.extend(["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]);
     }
@@ -90,8 +91,11 @@ fn complete(user: &mut UserInfo) {
     }
 }
 
+/// The parts of an account's name. What only begins like one is any user's.
 fn service_account(name: &str) -> Option<(&str, &str)> {
-    name.strip_prefix("system:serviceaccount:")?.split_once(':')
+    let (namespace, name) = name.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    let valid = names::is_dns1123_label(namespace).is_empty() && names::is_dns1123_subdomain(name).is_empty();
+    valid.then_some((namespace, name))
 }
 
 #[cfg(test)]
@@ -135,5 +139,7 @@ mod tests {
             groups("system:serviceaccount:ns:sa", &[]),
             ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"]
         );
+        assert_eq!(groups("system:serviceaccount:ns:sa", &["a"]), ["a", "system:authenticated"]);
+        assert_eq!(groups("system:serviceaccount:ns:sa:more", &[]), ["system:authenticated"]);
     }
 }

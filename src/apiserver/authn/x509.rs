@@ -1,4 +1,4 @@
-//! Client certificates: CN is the user, every O a group.
+//! Client certificates: CN is the user (of several the last, as Go reads them), every O a group.
 
 use crate::{Error, UserInfo};
 use parking_lot::Mutex;
@@ -61,7 +61,7 @@ impl X509 {
 fn read(leaf: &[u8], digest: &[u8; 32]) -> Result<(UserInfo, i64), String> {
     let (_, certificate) = X509Certificate::from_der(leaf).map_err(|e| e.to_string())?;
     let subject = certificate.subject();
-    let name = subject.iter_common_name().next().and_then(|cn| cn.as_str().ok()).unwrap_or_default();
+    let name = subject.iter_common_name().filter_map(|cn| cn.as_str().ok()).last().unwrap_or_default();
     if name.is_empty() {
         return Err("the certificate has no common name".to_owned());
     }
@@ -97,5 +97,21 @@ mod tests {
         // A serving certificate is none for a client.
         assert!(x509.user(&chain(&pki.apiserver.cert)).is_err());
         assert!(x509.user(&[]).is_err());
+    }
+
+    #[test]
+    fn the_last_common_name_counts() {
+        use base64::Engine;
+        // Of /CN=first/O=one/CN=last/O=two.
+        let text = "MIIBzDCCAXOgAwIBAgIUZoeu8pLvYz1sISkuA/80XMGFRykwCgYIKoZIzj0EAwIwOzEOMAwGA1UEAwwFZmlyc3QxDDAKBgNVBAoM\
+             A29uZTENMAsGA1UEAwwEbGFzdDEMMAoGA1UECgwDdHdvMCAXDTI2MTEyMjIyMTcyM1oYDzIxMjYxMDI5MjIxNzIzWjA7MQ4wDAYD\
+             VQQDDAVmaXJzdDEMMAoGA1UECgwDb25lMQ0wCwYDVQQDDARsYXN0MQwwCgYDVQQKDAN0d28wWTATBgcqhkjOPQIBBggqhkjOPQMB\
+             BwNCAAQ4TakxPMd8jd4dNROSnysh5NVaf0GWrbNrcvt5Tsev6mKkvLECAnATOd1Qdb4lLALwwENdlE5wNSd8CWuifEUfo1MwUTAd\
+             BgNVHQ4EFgQUdqmbZ8EYJTN5uF/FtUfsz25OYD0wHwYDVR0jBBgwFoAUdqmbZ8EYJTN5uF/FtUfsz25OYD0wDwYDVR0TAQH/BAUw\
+             AwEB/zAKBggqhkjOPQQDAgNHADBEAiBca7oLMlA+d5Hn43CreK2ABAw3hcuzvMBbbsIHhrbu3QIgLjOwgT5jUq57pwJKPuvjnc8R\
+             Lq8Z5zc/0IzOuF+mDVA=";
+        let der = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+        let (user, _) = read(&der, &[0; 32]).unwrap();
+        assert_eq!((user.name.as_str(), &user.groups[..2]), ("last", ["one".to_owned(), "two".to_owned()].as_slice()));
     }
 }

@@ -3,7 +3,7 @@
 //! The name may say more: `https:name:port`. What the client knows itself by stays here.
 
 use super::kubelet::Endpoint;
-use super::upgrade::{self, Failure};
+use super::{upgrade, websocket};
 use crate::body::{Body, full};
 use crate::{ApiServer, Call};
 use http::header::{self, HeaderName};
@@ -13,10 +13,9 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use mini_api::{Meta, Reason, Status, Value};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct};
+use mini_pki::AnyCertificate;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,7 +79,10 @@ pub(super) async fn serve(call: &Call, mut request: Request<Body>) -> Result<Res
             // Only the kubelet is shown our certificate: what else listens on the node is a stranger.
             match if name.port.is_empty() { kubelet.port } else { port(name.port)? } {
                 port if port == kubelet.port => call.server.kubelets.send(kubelet, outgoing).await?,
-                port => send(SocketAddr::new(kubelet.address, port), name.tls, outgoing).await?,
+                port => {
+                    let address = proxyable(&kubelet.address.to_string())?;
+                    send(SocketAddr::new(address, port), name.tls, outgoing).await?
+                }
             }
         }
         "pods" => send(pod_address(call, &name)?, name.tls, outgoing).await?,
@@ -97,13 +99,7 @@ pub(super) async fn serve(call: &Call, mut request: Request<Body>) -> Result<Res
         return Err(Status::internal("the backend switched protocols without being asked"));
     };
     let backend = hyper::upgrade::on(answer);
-    tokio::spawn(async move {
-        let work = async { upgrade::copy(client.await?, backend.await?).await };
-        if let Err(error) = work.await {
-            let error: Failure = error;
-            tracing::debug!(%error, "proxied stream ended");
-        }
-    });
+    upgrade::detach(call.server.clone(), async move { upgrade::copy(client.await?, backend.await?).await });
     Ok(response)
 }
 
@@ -140,6 +136,14 @@ fn outgoing(request: Request<Body>, target: &str) -> Result<Request<Body>, Statu
         if !secret && !HOP.contains(name) {
             headers.append(name, value.clone());
         }
+    }
+    // The client's token may have come as a protocol.
+    let protocols = websocket::protocols(&parts.headers).join(", ");
+    headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+    if !protocols.is_empty()
+        && let Ok(value) = HeaderValue::from_str(&protocols)
+    {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
     }
     if let Some(upgrade) = upgrade {
         headers.insert(header::UPGRADE, upgrade);
@@ -200,6 +204,8 @@ fn pod_address(call: &Call, name: &Name<'_>) -> Result<SocketAddr, Status> {
 fn proxyable(text: &str) -> Result<IpAddr, Status> {
     let refused = |why: &str| Status::bad_request(format!("address not allowed: {why}"));
     let address: IpAddr = text.parse().map_err(|_| refused("the pod has none yet"))?;
+    // `::ffff:127.0.0.1` leads where `127.0.0.1` does.
+    let address = address.to_canonical();
     let link_local = match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
@@ -290,47 +296,9 @@ fn unverified() -> Result<TlsConnector, Status> {
         .with_safe_default_protocol_versions()
         .map_err(Status::internal)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate::new(provider)))
         .with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
-}
-
-#[derive(Debug)]
-struct AnyServer(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 #[cfg(test)]
@@ -358,9 +326,26 @@ mod tests {
     }
 
     #[test]
+    fn credentials_stay_here() {
+        let token = crate::authn::WEBSOCKET_TOKEN;
+        let request = |protocols: &str| {
+            let request = Request::builder().uri("/x").header("authorization", "Bearer x").header("cookie", "a=b");
+            let request = request.header("impersonate-user", "x").header("sec-websocket-protocol", protocols);
+            request.header("upgrade", "websocket").body(full("")).unwrap()
+        };
+        let passed = outgoing(request(&format!("one, {token}YWJj, two")), "/y").unwrap();
+        assert_eq!(passed.headers()["sec-websocket-protocol"], "one, two");
+        assert_eq!(passed.headers()["cookie"], "a=b");
+        assert!(!passed.headers().contains_key("authorization") && !passed.headers().contains_key("impersonate-user"));
+        let passed = outgoing(request(&format!("{token}YWJj")), "/y").unwrap();
+        assert!(!passed.headers().contains_key("sec-websocket-protocol"));
+    }
+
+    #[test]
     fn only_addresses_of_pods() {
         assert!(proxyable("10.1.0.5").is_ok());
-        for bad in ["127.0.0.1", "169.254.169.254", "::1", "0.0.0.0", ""] {
+        for bad in ["127.0.0.1", "169.254.169.254", "::1", "0.0.0.0", "", "::ffff:127.0.0.1", "::ffff:169.254.169.254"]
+        {
             assert!(proxyable(bad).is_err(), "{bad}");
         }
     }

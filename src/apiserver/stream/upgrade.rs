@@ -176,7 +176,7 @@ pub(super) async fn copy(client: Upgraded, backend: Upgraded) -> Result<(), Fail
 pub(super) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs a stream beside the request that opened it, until it ends or the server drains.
-fn detach(server: Arc<ApiServer>, work: impl Future<Output = Result<(), Failure>> + Send + 'static) {
+pub(super) fn detach(server: Arc<ApiServer>, work: impl Future<Output = Result<(), Failure>> + Send + 'static) {
     tokio::spawn(async move {
         tokio::select! {
             ended = work => if let Err(error) = ended {

@@ -15,6 +15,7 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
     let output = Output::negotiate(&call.headers, &call.query)?;
     let options = WriteOptions::parse(call, "CreateOptions")?;
     let binding = negotiate::parse(negotiate::media(&call.headers)?, &body)?;
+    check_type(&binding, "v1", "Binding")?;
     let name = if call.info.name.is_empty() { binding.name() } else { &call.info.name }.to_owned();
     if !binding.name().is_empty() && binding.name() != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
@@ -49,12 +50,37 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
     output.respond(StatusCode::CREATED, Bytes::from(answer.to_string()))
 }
 
+/// 400 if the body says that it is something else; what says nothing is taken for what is wanted.
+pub(super) fn check_type(body: &Value, api_version: &str, kind: &str) -> Result<(), Status> {
+    let (given_version, given_kind) = (body.text(&["apiVersion"]), body.text(&["kind"]));
+    if !body.is_object() {
+        return Err(Status::bad_request(format!("the object provided is unrecognized (must be of type {kind})")));
+    }
+    if !given_version.is_empty() && given_version != api_version {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({given_version}) does not match the expected API version ({api_version})"
+        )));
+    }
+    if !given_kind.is_empty() && given_kind != kind {
+        return Err(Status::bad_request(format!(
+            "{given_kind} in version {api_version:?} cannot be handled as a {kind}"
+        )));
+    }
+    Ok(())
+}
+
 fn bound(old: &Value, binding: &Value, node: &str) -> Result<Value, Status> {
     let conflict = |why: &str| Err(Status::conflict("", "pods/binding", old.name(), why));
     if !binding.uid().is_empty() && binding.uid() != old.uid() {
         let why =
             format!("Precondition failed: UID in precondition: {}, UID in object meta: {}", binding.uid(), old.uid());
         return conflict(&why);
+    }
+    let (asked, is) = (binding.resource_version(), old.resource_version());
+    if !asked.is_empty() && asked != is {
+        return conflict(&format!(
+            "Precondition failed: ResourceVersion in precondition: {asked}, ResourceVersion in object meta: {is}"
+        ));
     }
     if old.is_deleting() {
         return conflict(&format!("pod {} is being deleted, cannot be assigned to a host", old.name()));

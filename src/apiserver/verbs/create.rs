@@ -81,6 +81,7 @@ async fn store(call: &Call, mut object: Value, generate: Option<&str>, dry_run: 
         }
         let candidate = allocated.as_ref().unwrap_or(&object);
         let template = object::stored(resource, candidate);
+        template.check_size(candidate)?;
         let key: Arc<str> = object_key(resource, &call.info.namespace, object.name()).into();
         if dry_run {
             if call.server.store.snapshot().get(&key).is_some() {

@@ -105,6 +105,9 @@ pub(crate) async fn change_object(
             return Ok(Changed { bytes: object::bytes(resource, &entry)?, warnings });
         }
         let template = object::stored(resource, &new);
+        if !remove {
+            template.check_size(&new)?;
+        }
         if dry_run {
             return Ok(Changed { bytes: as_dry_run(resource, &template.at(&entry.revision.to_string()))?, warnings });
         }

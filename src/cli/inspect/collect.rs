@@ -193,7 +193,7 @@ pub(super) fn machine(report: &mut Report) {
 pub(super) fn instance(report: &mut Report, config: &Config, machine: &Machine, failure: Option<String>) {
     report.text(
         "mini/version.txt",
-        &format!("mini {} (Kubernetes {})\n", env!("CARGO_PKG_VERSION"), mini_app::KUBERNETES_VERSION),
+        &format!("mini {} (Kubernetes {})\n", env!("CARGO_PKG_VERSION"), mini_api::KUBERNETES_VERSION),
     );
     report.text("mini/settings.txt", &format!("{config:#?}\n"));
     let json = |value: Option<serde_json::Result<String>>| {

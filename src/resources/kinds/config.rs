@@ -89,7 +89,8 @@ fn validate_config_map(v: &Value, errors: &mut Errors) {
     let size = data.entries().iter().map(|(_, v)| v.text().len()).sum::<usize>()
         + binary.entries().iter().map(|(_, v)| decoded_len(v.text())).sum::<usize>();
     if size > DATA_MAX {
-        errors.push(FieldError::too_long(&FieldPath::default(), DATA_MAX));
+        // Upstream names no field, which Go prints so.
+        errors.push(FieldError::too_long(&FieldPath::new("[]"), DATA_MAX));
     }
 }
 

@@ -202,7 +202,7 @@ fn configuration() {
         ["data[a]: Invalid value: \"a\": duplicate of key present in binaryData"]
     );
     let large = errors("ConfigMap", json!({"data": {"a": "x".repeat(1_048_577)}}));
-    assert_eq!(large, ["<nil>: Too long: may not be more than 1048576 bytes"]);
+    assert_eq!(large, ["[]: Too long: may not be more than 1048576 bytes"]);
     assert_eq!(
         errors("Secret", json!({"type": "kubernetes.io/service-account-token"})),
         ["metadata.annotations[kubernetes.io/service-account.name]: Required value"]

@@ -5,8 +5,7 @@
 mod access;
 mod fake_kubelet;
 mod harness;
-mod limits;
 mod nodes;
-mod proxies;
+mod requests;
 mod roles;
 mod streams;

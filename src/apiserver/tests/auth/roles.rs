@@ -62,6 +62,17 @@ async fn what_gathers_rules_is_for_those_who_have_them_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn roles_that_gather_show_what_they_gather() {
+    let server = Server::start().await;
+    let rules = async |name: &str| {
+        let (_, role) = server.call(server.admin(), "GET", &format!("{RBAC}/clusterroles/{name}"), None).await;
+        role["rules"].as_array().unwrap().len()
+    };
+    let (view, edit, admin) = (rules("view").await, rules("edit").await, rules("admin").await);
+    assert!(0 < view && view < edit && edit < admin, "{view} {edit} {admin}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_put_that_creates_needs_leave_to_create() {
     let server = Server::start().await;
     allow(&server, "putter", j!([{"verbs": ["update"], "apiGroups": [""], "resources": ["services"]}])).await;

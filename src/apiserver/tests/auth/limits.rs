@@ -1,1 +1,0 @@
-//! What is counted and what is bounded.

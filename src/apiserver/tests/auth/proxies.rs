@@ -1,1 +1,0 @@
-//! What a proxied request takes along.
