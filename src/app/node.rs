@@ -268,8 +268,12 @@ impl Machine {
 
     async fn start_kubelet(&self) -> anyhow::Result<()> {
         let executable = std::env::current_exe().context("cannot find the running executable")?;
-        let image = SelfImage::of(&executable, &self.kubelet.data_dir)
-            .with_context(|| format!("cannot read {}", executable.display()))?;
+        let data_dir = self.kubelet.data_dir.clone();
+        // At the first start of a new executable all of it is read.
+        let image = tokio::task::spawn_blocking(move || {
+            SelfImage::of(&executable, &data_dir).with_context(|| format!("cannot read {}", executable.display()))
+        })
+        .await??;
         crate::hosts_file::ensure().context("pods need /etc/hosts, and it cannot be made")?;
         self.addons.set_image(&image.name);
         let known = self.running.lock().await.containerd.clone();
@@ -354,7 +358,12 @@ fn kubelet_config(config: &Config, pki: &Pki, node_name: &str, node_ip: IpAddr) 
         pod_cidr: config.pod_cidr.to_string(),
         cluster_dns: Some(config.cluster_dns.into()),
         cluster_domain: config.cluster_domain.clone(),
-        listen: SocketAddr::new(config.api_address, config.kubelet_port),
+        // The API server comes to the node's address; an API that listens on one address only does not change that.
+        listen: SocketAddr::new(
+            if config.api_address.is_unspecified() { config.api_address } else { node_ip },
+            config.kubelet_port,
+        ),
+        max_pods: config.max_pods,
         serving_cert: pki.kubelet_server.cert.clone(),
         serving_key: pki.kubelet_server.key.clone(),
         client_ca: pki.ca.clone(),

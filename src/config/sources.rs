@@ -13,6 +13,9 @@ pub const DEFAULT_FILE: &str = "/etc/mini/config.yaml";
 /// Variables that begin with `MINI_` and are not settings.
 const NOT_SETTINGS: &[&str] = &["MINI_CONFIG"];
 
+/// As many links in a row as the kernel follows.
+const LINKS: usize = 40;
+
 /// Where settings come from.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
@@ -128,12 +131,18 @@ impl Config {
 
 /// The path as the kernel names it in its table of mounts; what does not exist yet is taken as it stands.
 fn without_links(path: &Path) -> PathBuf {
-    for there in path.ancestors() {
-        if let (Ok(real), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
+    let mut path = path.to_owned();
+    // A link to what is not there (a reset has removed it, say) still says where it shall be.
+    for _ in 0..LINKS {
+        let there = path.ancestors().find(|part| part.symlink_metadata().is_ok()).unwrap_or(Path::new("/")).to_owned();
+        let rest = path.strip_prefix(&there).unwrap_or(Path::new("")).to_owned();
+        if let Ok(real) = there.canonicalize() {
             return real.components().chain(rest.components()).collect();
         }
+        let (Ok(target), Some(parent)) = (there.read_link(), there.parent()) else { break };
+        path = parent.join(target).join(rest);
     }
-    path.to_owned()
+    path
 }
 
 pub(crate) fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {

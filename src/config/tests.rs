@@ -108,3 +108,21 @@ fn instances_do_not_share_names() {
     assert_eq!(b.run_dir, Path::new("/run").join(&b.instance.id));
     assert_eq!(flags(&[("data-dir", "/srv/mini"), ("run-dir", "/run/x")]).unwrap().run_dir, Path::new("/run/x"));
 }
+
+#[test]
+fn a_linked_directory_is_taken_for_what_it_is_and_named_as_it_is_written() {
+    use std::os::unix::fs::symlink;
+    let place = tempfile::tempdir().unwrap();
+    let real = place.path().canonicalize().unwrap();
+    let linked = place.path().join("linked");
+    symlink("disk/mini", &linked).unwrap();
+    let flag = linked.display().to_string();
+    for _ in 0..2 {
+        // Before it exists and after.
+        let config = flags(&[("data-dir", &flag)]).unwrap();
+        assert_eq!(config.data_dir, real.join("disk/mini"));
+        assert_eq!(config.instance, Instance::of(&linked));
+        std::fs::create_dir_all(real.join("disk/mini")).unwrap();
+    }
+    assert_eq!(flags(&[("data-dir", &format!("{flag}/a"))]).unwrap().data_dir, real.join("disk/mini/a"));
+}

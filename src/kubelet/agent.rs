@@ -5,13 +5,16 @@ use crate::images::pull::Puller;
 use crate::pod::observed;
 use crate::pod::worker::{End, Order, Worker};
 use crate::runtime::Runtime;
-use crate::{Config, events, labels, pod, resources};
+use crate::{Config, admission, events, labels, pod, resources};
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +22,12 @@ use tokio_util::task::TaskTracker;
 const RELIST: Duration = Duration::from_secs(60);
 /// When something that failed without a back-off of its own is tried again.
 const RETRY: Duration = Duration::from_secs(10);
+
+/// How many workers read from containerd at once.
+const READS: usize = 8;
+/// A worker that panicked begins again after this long at first.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
+const PANIC_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// One change of the set of pods this node shall run.
 #[derive(Clone, Debug)]
@@ -41,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) puller: Puller,
     pub(crate) directory: Directory,
     pub(crate) node_memory: i64,
+    pub(crate) reads: Semaphore,
+    panics: AtomicU64,
 }
 
 impl Shared {
@@ -134,6 +145,8 @@ struct Inner {
     adopted: HashSet<String>,
     tasks: TaskTracker,
     draining: Mutex<bool>,
+    /// Held by the one task that compares everything with containerd.
+    tending: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Agent {
@@ -156,6 +169,8 @@ impl Agent {
             puller: Puller::default(),
             directory: Directory::default(),
             node_memory: resources::machine_memory(),
+            reads: Semaphore::new(READS),
+            panics: AtomicU64::new(0),
         });
         let agent = Self {
             inner: Arc::new(Inner {
@@ -164,6 +179,7 @@ impl Agent {
                 adopted,
                 tasks: TaskTracker::new(),
                 draining: Mutex::new(false),
+                tending: Arc::default(),
             }),
         };
         tokio::spawn(events::follow(Arc::clone(&shared), cancel.clone()));
@@ -177,12 +193,12 @@ impl Agent {
                     next = wanted.recv() => match next {
                         Some(Wanted::Complete) => {
                             complete = true;
-                            driver.remove_orphans().await;
+                            driver.tend(false, true);
                         }
                         Some(change) => driver.apply(change),
                         None => break,
                     },
-                    _ = relist.tick() => driver.relist(complete).await,
+                    _ = relist.tick() => driver.tend(true, complete),
                 }
             }
             // Dropping the senders ends the workers; their containers run on.
@@ -203,8 +219,16 @@ impl Agent {
         self.inner.workers.lock().values().map(|h| Arc::clone(&h.orders.borrow().pod)).collect()
     }
 
-    pub(crate) fn find(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
-        self.pods().into_iter().find(|p| pod::namespace(p) == namespace && pod::name(p) == name)
+    /// The pod of a name. The one before it may still be ending: without a `uid` the youngest counts.
+    pub(crate) fn find(&self, namespace: &str, name: &str, uid: Option<&str>) -> Option<Arc<Pod>> {
+        let workers = self.inner.workers.lock();
+        let orders = workers.values().map(|handle| handle.orders.borrow().clone()).filter(|order| {
+            pod::namespace(&order.pod) == namespace
+                && pod::name(&order.pod) == name
+                && uid.is_none_or(|uid| pod::uid(&order.pod) == uid)
+        });
+        let age = |order: &Order| (!order.ends(), order.pod.metadata.creation_timestamp.as_ref().map(|t| t.0));
+        orders.max_by_key(age).map(|order| order.pod)
     }
 
     fn apply(&self, change: Wanted) {
@@ -223,11 +247,11 @@ impl Agent {
                 let (orders, receiver) = watch::channel(Order { pod, end: None });
                 let wake = Arc::new(Wake::default());
                 let adopted = inner.adopted.contains(&uid);
-                let worker = Worker::new(Arc::clone(&inner.shared), receiver, Arc::clone(&wake), adopted);
-                workers.insert(uid.clone(), Handle { orders, wake });
+                let refused = if adopted { None } else { self.refuse(&receiver.borrow().pod, &workers) };
+                workers.insert(uid.clone(), Handle { orders, wake: Arc::clone(&wake) });
                 let agent = self.clone();
                 inner.tasks.spawn(async move {
-                    worker.run().await;
+                    agent.work(receiver, wake, adopted, refused).await;
                     agent.ended(&uid);
                 });
             }
@@ -245,13 +269,68 @@ impl Agent {
         }
     }
 
+    /// Why a new pod cannot run here; told as an event.
+    fn refuse(&self, new: &Pod, workers: &HashMap<String, Handle>) -> Option<(String, String)> {
+        let shared = &self.inner.shared;
+        if pod::is_finished(new) || new.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let others: Vec<Arc<Pod>> = workers
+            .values()
+            .map(|handle| Arc::clone(&handle.orders.borrow().pod))
+            .filter(|other| !pod::is_finished(other))
+            .collect();
+        let refusal = admission::refuse(new, &others, shared.cluster.node().as_deref(), shared.config.max_pods)?;
+        shared.event(new, None, true, &refusal.reason, refusal.message.clone());
+        Some((refusal.reason, format!("Pod was rejected: {}", refusal.message)))
+    }
+
+    /// Runs a pod's worker; one that panics begins anew from what containerd has.
+    async fn work(
+        &self,
+        orders: watch::Receiver<Order>,
+        wake: Arc<Wake>,
+        mut adopted: bool,
+        refused: Option<(String, String)>,
+    ) {
+        let mut pause = PANIC_PAUSE;
+        loop {
+            let shared = Arc::clone(&self.inner.shared);
+            let worker = Worker::new(shared, orders.clone(), Arc::clone(&wake), adopted, refused.clone());
+            if AssertUnwindSafe(worker.run()).catch_unwind().await.is_ok() {
+                return;
+            }
+            let panics = self.inner.shared.panics.fetch_add(1, Ordering::Relaxed) + 1;
+            let pod = pod::full_name(&orders.borrow().pod);
+            tracing::error!(pod, panics, ?pause, "the worker of a pod panicked; it begins anew");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PANIC_PAUSE_MAX);
+            adopted = true;
+        }
+    }
+
     /// A worker whose pod is gone leaves; one that ended because we stop keeps nothing either.
     fn ended(&self, uid: &str) {
         self.inner.workers.lock().remove(uid);
     }
 
-    /// One list of everything; only workers whose pod looks different are woken.
-    async fn relist(&self, complete: bool) {
+    /// Compares everything with containerd, beside the driver's loop and once at a time.
+    fn tend(&self, relist: bool, complete: bool) {
+        let Ok(turn) = Arc::clone(&self.inner.tending).try_lock_owned() else { return };
+        let agent = self.clone();
+        tokio::spawn(async move {
+            let _turn = turn;
+            if relist {
+                agent.relist().await;
+            }
+            if complete {
+                agent.remove_orphans().await;
+            }
+        });
+    }
+
+    /// One list of everything, for the workers of whom there is something.
+    async fn relist(&self) {
         let Ok(found) = observed::uids(&self.inner.shared.runtime).await else { return };
         for (uid, handle) in self.inner.workers.lock().iter() {
             if found.contains_key(uid) {
@@ -259,14 +338,14 @@ impl Agent {
             }
         }
         crate::logs::rotate_all(&self.inner.shared).await;
-        if complete {
-            self.remove_orphans().await;
-        }
     }
 
     /// Ends and removes what belongs to pods that no longer exist.
     async fn remove_orphans(&self) {
         let shared = &self.inner.shared;
+        // A pod that comes meanwhile is known by the time it has anything.
+        let folders: Vec<_> =
+            std::fs::read_dir(shared.config.root_dir.join("pods")).into_iter().flatten().flatten().collect();
         let Ok(found) = observed::uids(&shared.runtime).await else { return };
         let known: HashSet<String> = self.inner.workers.lock().keys().cloned().collect();
         for (uid, sandboxes) in found.into_iter().filter(|(uid, _)| !known.contains(uid)) {
@@ -277,8 +356,7 @@ impl Agent {
             }
             let _ = crate::volumes::tear_down::remove(&shared.config.root_dir.join("pods").join(&uid)).await;
         }
-        let folders = std::fs::read_dir(shared.config.root_dir.join("pods")).into_iter().flatten().flatten();
-        for folder in folders.filter(|f| !known.contains(&*f.file_name().to_string_lossy())) {
+        for folder in folders.into_iter().filter(|f| !known.contains(&*f.file_name().to_string_lossy())) {
             if let Err(error) = crate::volumes::tear_down::remove(&folder.path()).await {
                 tracing::warn!(%error, "a folder of a pod that no longer exists stays");
             }

@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service,
+    ConfigMap, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service,
     ServiceAccount,
 };
 use kube::Api;
@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 
 pub(crate) struct ApiCluster {
     client: Client,
+    node: Cache<Node>,
     services: Cache<Service>,
     recorder: Recorder,
     statuses: StatusWriter,
@@ -45,15 +46,17 @@ impl Drop for Followed {
 impl ApiCluster {
     pub(crate) fn new(
         client: Client,
+        node: Cache<Node>,
         services: Cache<Service>,
-        node: &str,
+        name: &str,
         wanted: mpsc::UnboundedSender<Wanted>,
         cancel: CancellationToken,
     ) -> Self {
         Self {
-            recorder: Recorder::new(client.clone(), "kubelet", node),
+            recorder: Recorder::new(client.clone(), "kubelet", name),
             statuses: StatusWriter::new(client.clone(), cancel.clone()),
             client,
+            node,
             services,
             followed: Mutex::default(),
             wanted,
@@ -147,6 +150,10 @@ impl Cluster for ApiCluster {
             api.get(name).await.map_err(|e| told(&e, "persistentvolume", name))
         }
         .boxed()
+    }
+
+    fn node(&self) -> Option<Arc<Node>> {
+        self.node.list().into_iter().next()
     }
 
     fn services(&self) -> BoxFuture<'_, Vec<Arc<Service>>> {

@@ -5,7 +5,7 @@
 
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service,
+    ConfigMap, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -54,6 +54,8 @@ pub trait Cluster: Send + Sync + 'static {
     fn secret<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<Secret, Error>>;
     fn claim<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<PersistentVolumeClaim, Error>>;
     fn volume<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<PersistentVolume, Error>>;
+    /// This node as the API has it; `None` while it is not known.
+    fn node(&self) -> Option<Arc<Node>>;
     /// Every Service, for the environment of containers; waits until they are known.
     fn services(&self) -> BoxFuture<'_, Vec<Arc<Service>>>;
     fn token<'a>(

@@ -255,10 +255,13 @@ impl Shared {
                 match self.start() {
                     Ok(process) => {
                         let answer = self.await_ready(&process).await;
-                        *slot = Some(process);
-                        match answer {
-                            Ok(()) => break,
-                            Err(error) => tracing::warn!(%error, "containerd does not come back"),
+                        if let Err(error) = answer {
+                            tracing::warn!(%error, "containerd does not come back");
+                            // One that lives and is silent would stand in the way of the next.
+                            process.stop(STOP_DEADLINE).await;
+                        } else {
+                            *slot = Some(process);
+                            break;
                         }
                     }
                     Err(error) => tracing::warn!(%error, "containerd does not come back"),

@@ -11,11 +11,25 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// A subscription is in place after this long.
+const LISTENING: Duration = Duration::from_millis(300);
+
 pub(crate) async fn follow(shared: Arc<Shared>, cancel: CancellationToken) {
     let mut pause = Duration::from_millis(50);
+    let mut again = false;
     loop {
+        // The answer to a subscription comes with the first event only, so it is given a moment before all look for
+        // themselves: what ends later is heard.
+        let missed = async {
+            if again {
+                tokio::time::sleep(LISTENING).await;
+                shared.directory.relist_all();
+            }
+            std::future::pending::<Result<(), tonic::Status>>().await
+        };
         tokio::select! {
             () = cancel.cancelled() => return,
+            _ = missed => {}
             outcome = one_stream(&shared) => {
                 tracing::warn!(?outcome, "containerd's event stream ended");
                 if outcome.is_ok() {
@@ -28,7 +42,7 @@ pub(crate) async fn follow(shared: Arc<Shared>, cancel: CancellationToken) {
             () = tokio::time::sleep(pause) => {}
         }
         pause = (pause * 2).min(Duration::from_secs(2));
-        shared.directory.relist_all();
+        again = true;
     }
 }
 

@@ -97,11 +97,15 @@ impl Images {
     }
 
     /// Writes a one-layer image made of `layer` (an uncompressed tar) under `name`, unless that name exists already.
-    pub(crate) async fn ensure(&self, name: &str, image: impl FnOnce() -> io::Result<Packed>) -> Result<(), Error> {
+    pub(crate) async fn ensure<F>(&self, name: &str, image: F) -> Result<(), Error>
+    where
+        F: FnOnce() -> io::Result<Packed> + Send + 'static,
+    {
         if self.runtime.image(name).await?.is_some() {
             return Ok(());
         }
-        let packed = image().map_err(|e| Error::Read(name.to_owned(), e))?;
+        let packed = tokio::task::spawn_blocking(image).await.map_err(|e| Error::Damaged(e.to_string()))?;
+        let packed = packed.map_err(|e| Error::Read(name.to_owned(), e))?;
         let store = Store::lease(&self.runtime, self.snapshotter).await?;
         let outcome = async {
             let target = store.write_tree(&packed, &packed.target).await?;

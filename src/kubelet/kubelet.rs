@@ -5,7 +5,7 @@ use crate::api::ApiCluster;
 use crate::cluster::Cluster;
 use crate::containerd::Containerd;
 use crate::{Config, node, server};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use mini_client::{Cache, CancellationToken, Change, Client, Scope};
 use mini_telemetry::Component;
 use std::sync::Arc;
@@ -54,10 +54,18 @@ pub async fn spawn(
     component.waiting("for the API server");
     let (wanted, receiver) = mpsc::unbounded_channel();
     let services = Cache::<Service>::spawn(&client, Scope::default(), cancel.clone());
+    let fields = Some(format!("metadata.name={}", config.node_name));
+    let node = Cache::<Node>::spawn(&client, Scope { fields, ..Scope::default() }, cancel.clone());
     let fields = Some(format!("spec.nodeName={}", config.node_name));
     let pods = Cache::<Pod>::spawn(&client, Scope { fields, ..Scope::default() }, cancel.clone());
-    let cluster =
-        Arc::new(ApiCluster::new(client.clone(), services, &config.node_name, wanted.clone(), cancel.clone()));
+    let cluster = Arc::new(ApiCluster::new(
+        client.clone(),
+        node.clone(),
+        services,
+        &config.node_name,
+        wanted.clone(),
+        cancel.clone(),
+    ));
     let runtime = containerd.runtime();
     let agent = Agent::spawn(
         config.clone(),
@@ -68,17 +76,18 @@ pub async fn spawn(
     )
     .await?;
     server::spawn(&config, agent.clone(), cancel.clone()).await?;
-    tokio::spawn(feed(pods, wanted, cancel.clone()));
+    tokio::spawn(feed(pods, node, wanted, cancel.clone()));
     let recorder = cluster.recorder().clone();
     tokio::spawn(node::keep(client, config, runtime, containerd.up(), recorder, component, cancel));
     Ok(Kubelet { agent })
 }
 
 /// The API's pods of this node as a stream of wishes.
-async fn feed(pods: Cache<Pod>, wanted: mpsc::UnboundedSender<Wanted>, cancel: CancellationToken) {
+async fn feed(pods: Cache<Pod>, node: Cache<Node>, wanted: mpsc::UnboundedSender<Wanted>, cancel: CancellationToken) {
     tokio::select! {
         () = cancel.cancelled() => return,
-        () = pods.synced() => {}
+        // New pods are admitted by what the node is.
+        _ = async { tokio::join!(pods.synced(), node.synced()) } => {}
     }
     let mut changes = pods.subscribe();
     let pass = |change: Change<Pod>| match change {

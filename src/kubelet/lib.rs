@@ -8,6 +8,7 @@ pub mod containerd;
 pub mod images;
 pub mod self_image;
 
+mod admission;
 mod agent;
 mod api;
 mod cgroups;
@@ -50,6 +51,8 @@ pub struct Config {
     pub pod_cidr: String,
     pub cluster_dns: Option<IpAddr>,
     pub cluster_domain: String,
+    /// How many pods the node takes.
+    pub max_pods: u16,
     /// Where the HTTPS server listens; port 10250 by custom.
     pub listen: SocketAddr,
     /// PEM files of the serving certificate and its key.

@@ -3,6 +3,7 @@
 //! Status is written when it changes and every five minutes; the lease every ten seconds. Invariant: the node says Ready
 //! only while containerd answers and the pod network is configured, and says why when it does not.
 
+use crate::admission::RESERVED_MEMORY;
 use crate::runtime::Runtime;
 use crate::{Config, images, resources};
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use mini_client::{CancellationToken, Client, EventType, Recorder};
 use mini_telemetry::Component;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -26,9 +28,8 @@ const EAGER: Duration = Duration::from_millis(50);
 const EAGER_MAX: Duration = Duration::from_secs(2);
 const REPORT: Duration = Duration::from_secs(300);
 /// Less free memory or disk than this is pressure.
-const MEMORY_MIN: i64 = 100 << 20;
+const MEMORY_MIN: i64 = RESERVED_MEMORY;
 const DISK_MIN_PERCENT: u64 = 5;
-const PODS: u32 = 110;
 
 struct Keeper {
     nodes: Api<Node>,
@@ -42,7 +43,21 @@ struct Keeper {
     written: Instant,
     ready: bool,
     uid: String,
+    /// The conditions that events have told of, as they were.
+    told: HashMap<String, String>,
 }
+
+/// What a change of a condition to `status` is called in an event.
+const TURNS: &[(&str, &str, &str)] = &[
+    ("MemoryPressure", "False", "NodeHasSufficientMemory"),
+    ("MemoryPressure", "True", "NodeHasInsufficientMemory"),
+    ("DiskPressure", "False", "NodeHasNoDiskPressure"),
+    ("DiskPressure", "True", "NodeHasDiskPressure"),
+    ("PIDPressure", "False", "NodeHasSufficientPID"),
+    ("PIDPressure", "True", "NodeHasInsufficientPID"),
+    ("Ready", "True", "NodeReady"),
+    ("Ready", "False", "NodeNotReady"),
+];
 
 pub(crate) async fn keep(
     client: Client,
@@ -64,7 +79,9 @@ pub(crate) async fn keep(
         written: Instant::now(),
         ready: false,
         uid: String::new(),
+        told: HashMap::new(),
     };
+    keeper.event("Starting", "Starting kubelet.".to_owned());
     let mut eager = EAGER;
     let mut registered = false;
     let mut leased: Option<Instant> = None;
@@ -115,19 +132,36 @@ impl Keeper {
         }
         if ready && !self.ready {
             self.component.ready();
-            let about = ObjectReference {
-                kind: Some("Node".to_owned()),
-                name: Some(self.config.node_name.clone()),
-                uid: Some(self.config.node_name.clone()),
-                ..Default::default()
-            };
-            let message = format!("Node {} status is now: NodeReady", self.config.node_name);
-            self.recorder.event(&about, EventType::Normal, "NodeReady", message);
         } else if !ready {
             self.component.waiting(why);
         }
         self.ready = ready;
+        self.tell(&status);
         Ok(())
+    }
+
+    /// An event for each condition that is new or has turned. Not ready yet is no news.
+    fn tell(&mut self, status: &Value) {
+        for (kind, state, reason) in TURNS {
+            let conditions = status["conditions"].as_array().into_iter().flatten();
+            let holds = conditions.into_iter().any(|c| c["type"] == *kind && c["status"] == *state);
+            let before = self.told.get(*kind).map(String::as_str);
+            if !holds || before == Some(state) || (before.is_none() && *reason == "NodeNotReady") {
+                continue;
+            }
+            self.event(reason, format!("Node {} status is now: {reason}", self.config.node_name));
+            self.told.insert((*kind).to_owned(), (*state).to_owned());
+        }
+    }
+
+    fn event(&self, reason: &str, message: String) {
+        let about = ObjectReference {
+            kind: Some("Node".to_owned()),
+            name: Some(self.config.node_name.clone()),
+            uid: Some(self.config.node_name.clone()),
+            ..Default::default()
+        };
+        self.recorder.event(&about, EventType::Normal, reason, message);
     }
 
     /// Whether pods can run; the text says what is missing.
@@ -244,7 +278,7 @@ impl Keeper {
         let disk = disk_size(&self.config.data_dir);
         let list = |memory: i64| {
             json!({"cpu": resources::machine_cpus().to_string(), "memory": format!("{}Ki", memory / 1024),
-                "ephemeral-storage": format!("{}Ki", disk / 1024), "pods": PODS.to_string(),
+                "ephemeral-storage": format!("{}Ki", disk / 1024), "pods": self.config.max_pods.to_string(),
                 "hugepages-1Gi": "0", "hugepages-2Mi": "0"})
         };
         let runtime = self.runtime.version().await.map(|v| v.runtime_version).unwrap_or_default();

@@ -37,8 +37,16 @@ impl Kind {
 pub(crate) struct Findings {
     pub(crate) started: HashSet<String>,
     pub(crate) ready: HashSet<String>,
-    /// With the reason that the `Killing` event gives.
-    pub(crate) condemned: HashMap<String, String>,
+    pub(crate) condemned: HashMap<String, Verdict>,
+}
+
+/// Why a container has to go.
+#[derive(Clone, Debug)]
+pub(crate) struct Verdict {
+    /// What the `Killing` event says.
+    pub(crate) why: String,
+    /// Seconds to end in, where the probe has a grace of its own.
+    pub(crate) grace: Option<i64>,
 }
 
 /// The probes of one pod.
@@ -114,7 +122,9 @@ impl Prober {
             for (kind, probe) in probes {
                 let Some(probe) = probe else { continue };
                 let key = (seen.id.clone(), kind);
-                if self.tasks.contains_key(&key) {
+                // A container starts once: an adopted one that had is not asked again.
+                let over = kind == Kind::Startup && self.findings.lock().started.contains(&seen.id);
+                if over || self.tasks.contains_key(&key) {
                     continue;
                 }
                 let job = Job {
@@ -260,7 +270,8 @@ impl Job {
             Kind::Startup | Kind::Liveness => {
                 let what = if self.kind == Kind::Startup { "startup" } else { "liveness" };
                 let why = format!("Container {} failed {what} probe", self.container.name);
-                findings.condemned.insert(self.id.clone(), why);
+                let grace = self.probe.termination_grace_period_seconds;
+                findings.condemned.insert(self.id.clone(), Verdict { why, grace });
                 self.wake.now();
                 true
             }

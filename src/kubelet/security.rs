@@ -4,7 +4,7 @@ use k8s_cri::v1::{
     Capability, Int64Value, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
     SeLinuxOption, SecurityProfile, security_profile::ProfileType,
 };
-use k8s_openapi::api::core::v1::{Container, Pod, SELinuxOptions, SeccompProfile};
+use k8s_openapi::api::core::v1::{AppArmorProfile, Container, Pod, SELinuxOptions, SeccompProfile};
 use std::path::Path;
 
 /// What the runtime hides from an unprivileged container.
@@ -70,14 +70,25 @@ pub(crate) fn groups(pod: &Pod) -> Vec<i64> {
     out
 }
 
-pub(crate) fn of_container(pod: &Pod, container: &Container, root: &Path) -> LinuxContainerSecurityContext {
+/// `image` is the user of the image: a number, or a name, or neither.
+pub(crate) fn of_container(
+    pod: &Pod,
+    container: &Container,
+    image: (Option<i64>, &str),
+    root: &Path,
+) -> LinuxContainerSecurityContext {
     let of_pod = pod.spec.as_ref().and_then(|s| s.security_context.clone()).unwrap_or_default();
     let own = container.security_context.clone().unwrap_or_default();
     let privileged = own.privileged.unwrap_or(false);
     let unmasked = privileged || own.proc_mount.as_deref() == Some("Unmasked");
     let paths = |list: &[&str]| if unmasked { Vec::new() } else { list.iter().map(|p| (*p).to_owned()).collect() };
     let profile = own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref());
-    let user = own.run_as_user.or(of_pod.run_as_user);
+    let group = own.run_as_group.or(of_pod.run_as_group);
+    // CRI takes no group without a user: it is the image's then, or root.
+    let (number, name) = image;
+    let of_image = group.and(number.or(name.is_empty().then_some(0)));
+    let user = own.run_as_user.or(of_pod.run_as_user).or(of_image);
+    let profile_of_app_armor = own.app_armor_profile.as_ref().or(of_pod.app_armor_profile.as_ref());
     LinuxContainerSecurityContext {
         capabilities: own.capabilities.as_ref().map(|c| Capability {
             add_capabilities: c.add.clone().unwrap_or_default(),
@@ -88,7 +99,9 @@ pub(crate) fn of_container(pod: &Pod, container: &Container, root: &Path) -> Lin
         namespace_options: Some(namespaces(pod)),
         selinux_options: own.se_linux_options.as_ref().or(of_pod.se_linux_options.as_ref()).map(selinux),
         run_as_user: user.map(|value| Int64Value { value }),
-        run_as_group: own.run_as_group.or(of_pod.run_as_group).map(|value| Int64Value { value }),
+        run_as_username: if user.is_none() && group.is_some() { name.to_owned() } else { String::new() },
+        run_as_group: group.map(|value| Int64Value { value }),
+        apparmor: profile_of_app_armor.filter(|_| !privileged).map(app_armor),
         readonly_rootfs: own.read_only_root_filesystem.unwrap_or(false),
         supplemental_groups: groups(pod),
         no_new_privs: own.allow_privilege_escalation == Some(false),
@@ -142,11 +155,42 @@ fn seccomp(profile: &SeccompProfile, root: &Path) -> SecurityProfile {
     SecurityProfile { profile_type: kind.into(), localhost_ref: local }
 }
 
+fn app_armor(profile: &AppArmorProfile) -> SecurityProfile {
+    let kind = match profile.type_.as_str() {
+        "RuntimeDefault" => ProfileType::RuntimeDefault,
+        "Localhost" => ProfileType::Localhost,
+        _ => ProfileType::Unconfined,
+    };
+    SecurityProfile { profile_type: kind.into(), localhost_ref: profile.localhost_profile.clone().unwrap_or_default() }
+}
+
 fn selinux(options: &SELinuxOptions) -> SeLinuxOption {
     SeLinuxOption {
         user: options.user.clone().unwrap_or_default(),
         role: options.role.clone().unwrap_or_default(),
         r#type: options.type_.clone().unwrap_or_default(),
         level: options.level.clone().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_group_comes_with_the_images_user() {
+        let of = |context: serde_json::Value, image: (Option<i64>, &str)| {
+            let spec = json!({"containers": [{"name": "c", "securityContext": context}]});
+            let pod: Pod = serde_json::from_value(json!({"spec": spec})).unwrap();
+            let out = of_container(&pod, &pod.spec.as_ref().unwrap().containers[0], image, Path::new("/"));
+            (out.run_as_user.map(|u| u.value), out.run_as_username, out.run_as_group.map(|g| g.value))
+        };
+        let none = String::new;
+        assert_eq!(of(json!({"runAsGroup": 7}), (None, "")), (Some(0), none(), Some(7)));
+        assert_eq!(of(json!({"runAsGroup": 7}), (Some(5), "")), (Some(5), none(), Some(7)));
+        assert_eq!(of(json!({"runAsGroup": 7}), (None, "web")), (None, "web".to_owned(), Some(7)));
+        assert_eq!(of(json!({"runAsGroup": 7, "runAsUser": 3}), (Some(5), "")), (Some(3), none(), Some(7)));
+        assert_eq!(of(json!({}), (Some(5), "")), (None, none(), None), "containerd takes the image's itself");
     }
 }

@@ -207,14 +207,11 @@ async fn route(agent: &Agent, request: Request<Incoming>) -> Result<Response<Bod
             Ok(response)
         }
         (&Method::GET, ["containerLogs", namespace, name, container]) => {
-            let pod = find(agent, namespace, name)?;
+            let pod = find(agent, namespace, name, None)?;
             logs::answer(agent, &pod, container, &query).await
         }
-        (
-            &Method::GET | &Method::POST,
-            ["exec", namespace, name, container] | ["exec", namespace, name, _, container],
-        ) => {
-            let pod = find(agent, namespace, name)?;
+        (&Method::GET | &Method::POST, ["exec", namespace, name, uid @ .., container]) if uid.len() < 2 => {
+            let pod = find(agent, namespace, name, uid.first())?;
             let id = running(agent, &pod, container).await?;
             let tty = query.on(&["tty"]);
             let wanted = ExecRequest {
@@ -229,11 +226,8 @@ async fn route(agent: &Agent, request: Request<Incoming>) -> Result<Response<Bod
             let url = runtime.exec(wanted).await.map_err(internal)?;
             stream::pass(request, &url).await
         }
-        (
-            &Method::GET | &Method::POST,
-            ["attach", namespace, name, container] | ["attach", namespace, name, _, container],
-        ) => {
-            let pod = find(agent, namespace, name)?;
+        (&Method::GET | &Method::POST, ["attach", namespace, name, uid @ .., container]) if uid.len() < 2 => {
+            let pod = find(agent, namespace, name, uid.first())?;
             let id = running(agent, &pod, container).await?;
             let tty = pod::find_container(&pod, container).is_some_and(|c| c.tty.unwrap_or(false));
             let wanted = AttachRequest {
@@ -246,8 +240,8 @@ async fn route(agent: &Agent, request: Request<Incoming>) -> Result<Response<Bod
             let url = runtime.attach(wanted).await.map_err(internal)?;
             stream::pass(request, &url).await
         }
-        (&Method::GET | &Method::POST, ["portForward", namespace, name] | ["portForward", namespace, name, _]) => {
-            let pod = find(agent, namespace, name)?;
+        (&Method::GET | &Method::POST, ["portForward", namespace, name, uid @ ..]) if uid.len() < 2 => {
+            let pod = find(agent, namespace, name, uid.first())?;
             let sandboxes = runtime.sandboxes(crate::labels::of_uid(pod::uid(&pod))).await.map_err(internal)?;
             let ready = i32::from(k8s_cri::v1::PodSandboxState::SandboxReady);
             let sandbox = sandboxes
@@ -261,8 +255,10 @@ async fn route(agent: &Agent, request: Request<Incoming>) -> Result<Response<Bod
     }
 }
 
-fn find(agent: &Agent, namespace: &str, name: &str) -> Result<Arc<Pod>, Refusal> {
-    agent.find(namespace, name).ok_or_else(|| Refusal(StatusCode::NOT_FOUND, "pod does not exist".to_owned()))
+fn find(agent: &Agent, namespace: &str, name: &str, uid: Option<&&str>) -> Result<Arc<Pod>, Refusal> {
+    agent
+        .find(namespace, name, uid.copied())
+        .ok_or_else(|| Refusal(StatusCode::NOT_FOUND, "pod does not exist".to_owned()))
 }
 
 async fn running(agent: &Agent, pod: &Pod, container: &str) -> Result<String, Refusal> {

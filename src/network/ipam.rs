@@ -1,4 +1,6 @@
-//! Leases of pod addresses: one small file under one lock, replaced whole.
+//! Leases of pod addresses: one small file for each, named by it, made under one lock.
+//!
+//! Giving an address back deletes its file and writes nothing: a pod must be able to end on a full disk.
 //!
 //! Addresses go round: a released one is not given out again before all others were, so that caches elsewhere (ARP,
 //! connection tracking, clients' DNS) forget its last user.
@@ -9,9 +11,10 @@ use ipnet::Ipv4Net;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -30,12 +33,8 @@ pub(crate) struct Lease {
     pub(crate) ports: Vec<Mapping>,
 }
 
-#[derive(Default, Serialize, Deserialize)]
-struct State {
-    /// The address given out last.
-    last: Option<Ipv4Addr>,
-    leases: BTreeMap<Ipv4Addr, Lease>,
-}
+/// The file that names the address given out last.
+const LAST: &str = "last";
 
 /// The pool of one pod range.
 pub(crate) struct Pool {
@@ -50,17 +49,23 @@ impl Pool {
 
     /// The address for this container's interface: the one it has, or a new one.
     pub(crate) fn lease(&self, wanted: Lease) -> Result<Ipv4Addr, Error> {
-        self.change(|state| {
-            let same = |lease: &Lease| lease.container == wanted.container && lease.interface == wanted.interface;
-            let had = state.leases.iter().find(|(_, lease)| same(lease)).map(|(address, _)| *address);
-            let address = match had {
-                Some(address) => address,
-                None => self.next(state).ok_or(Error::Exhausted(self.range))?,
-            };
-            state.last = if had.is_some() { state.last } else { Some(address) };
-            state.leases.insert(address, wanted);
-            Ok(address)
-        })
+        fs::create_dir_all(&self.directory).map_err(failed(&self.directory))?;
+        let _lock = self.lock(true)?;
+        let leases = self.leases()?;
+        let same = |lease: &Lease| lease.container == wanted.container && lease.interface == wanted.interface;
+        let had = leases.iter().find(|(_, lease)| same(lease)).map(|(address, _)| *address);
+        let address = match had {
+            Some(address) => address,
+            None => self.next(&leases).ok_or(Error::Exhausted(self.range))?,
+        };
+        let (path, fresh) = (self.directory.join(address.to_string()), self.directory.join("new"));
+        let text = serde_json::to_vec(&wanted).unwrap_or_default();
+        fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &path)).map_err(failed(&path))?;
+        if had.is_none() {
+            // Without it an address comes back sooner than it should; no reason to fail.
+            let _ = fs::write(self.directory.join(LAST), address.to_string());
+        }
+        Ok(address)
     }
 
     /// The lease of this container's interface, if it has one.
@@ -71,64 +76,69 @@ impl Pool {
 
     /// Gives the address back, if it is still this container's.
     pub(crate) fn release(&self, address: Ipv4Addr, container: &str) -> Result<(), Error> {
-        self.change(|state| {
-            if state.leases.get(&address).is_some_and(|lease| lease.container == container) {
-                state.leases.remove(&address);
-            }
-            Ok(())
-        })
+        let _lock = match self.lock(false) {
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            lock => lock?,
+        };
+        let path = self.directory.join(address.to_string());
+        if read(&path)?.is_some_and(|lease| lease.container == container) {
+            fs::remove_file(&path).map_err(failed(&path))?;
+        }
+        Ok(())
     }
 
     pub(crate) fn leases(&self) -> Result<BTreeMap<Ipv4Addr, Lease>, Error> {
-        Ok(self.read()?.leases)
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            entries => entries.map_err(failed(&self.directory))?,
+        };
+        let mut leases = BTreeMap::new();
+        for entry in entries.flatten() {
+            let Some(address) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            if let Some(lease) = read(&entry.path())? {
+                leases.insert(address, lease);
+            }
+        }
+        Ok(leases)
     }
 
     /// The first free address after the one given out last, round the range; never the network's own, the gateway's or
     /// the broadcast address.
-    fn next(&self, state: &State) -> Option<Ipv4Addr> {
+    fn next(&self, leases: &BTreeMap<Ipv4Addr, Lease>) -> Option<Ipv4Addr> {
         let first = u32::from(address::gateway(self.range)).checked_add(1)?;
         let end = u32::from(self.range.broadcast());
         let count = end.checked_sub(first).filter(|count| *count > 0)?;
-        let start = match state.last.map(u32::from) {
+        let last = fs::read_to_string(self.directory.join(LAST)).ok().and_then(|text| text.parse::<Ipv4Addr>().ok());
+        let start = match last.map(u32::from) {
             Some(last) if (first..end).contains(&last) => last - first + 1,
             _ => 0,
         };
         (0..count)
             .map(|step| Ipv4Addr::from(first + (start + step) % count))
-            .find(|address| !state.leases.contains_key(address))
+            .find(|address| !leases.contains_key(address))
     }
 
-    fn path(&self) -> PathBuf {
-        self.directory.join("leases.json")
+    fn lock(&self, create: bool) -> Result<File, Error> {
+        let path = self.directory.join("lock");
+        let lock = OpenOptions::new().read(true).write(create).create(create).truncate(false).open(&path);
+        let lock = lock.map_err(failed(&path))?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed(&path)(error.into()))?;
+        Ok(lock)
     }
+}
 
-    fn read(&self) -> Result<State, Error> {
-        let path = self.path();
-        match fs::read(&path) {
-            // A file torn by a power failure: its pods are gone with the power.
-            Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
-            Err(source) => Err(Error::File { path, source }),
-        }
+/// `None` when there is none, or a file torn by a power failure: its pod is gone with the power.
+fn read(path: &Path) -> Result<Option<Lease>, Error> {
+    match fs::read(path) {
+        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(failed(path)(source)),
     }
+}
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> Result<T, Error>) -> Result<T, Error> {
-        let failed = |path: &PathBuf| {
-            let path = path.clone();
-            move |source: std::io::Error| Error::File { path, source }
-        };
-        fs::create_dir_all(&self.directory).map_err(failed(&self.directory))?;
-        let lock_path = self.directory.join("lock");
-        let lock = File::create(&lock_path).map_err(failed(&lock_path))?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed(&lock_path)(error.into()))?;
-        let mut state = self.read()?;
-        let answer = change(&mut state)?;
-        let path = self.path();
-        let fresh = self.directory.join("leases.json.new");
-        fs::write(&fresh, serde_json::to_vec(&state).unwrap_or_default()).map_err(failed(&fresh))?;
-        fs::rename(&fresh, &path).map_err(failed(&path))?;
-        Ok(answer)
-    }
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::File { path, source }
 }
 
 #[cfg(test)]
@@ -181,9 +191,10 @@ mod tests {
     #[test]
     fn a_torn_file_starts_afresh() {
         let (_directory, pool) = pool("10.9.0.0/24");
-        pool.lease(lease("a")).unwrap();
-        fs::write(pool.path(), "{\"las").unwrap();
+        let address = pool.lease(lease("a")).unwrap();
+        fs::write(pool.directory.join(address.to_string()), "{\"con").unwrap();
         assert!(pool.leases().unwrap().is_empty());
         pool.lease(lease("b")).unwrap();
+        assert_eq!(pool.leases().unwrap().len(), 1);
     }
 }

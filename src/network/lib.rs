@@ -64,6 +64,9 @@ impl Config {
     }
 }
 
+/// Longer than a plugin takes from the lease to the interface.
+const ADD_TIME: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// Why the node's network could not be set up or taken down.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -92,14 +95,35 @@ pub async fn setup(config: &Config) -> Result<(), Error> {
     links.ensure_route(config.service_cidr, bridge, config.gateway()).await?;
     sysctl::apply(config)?;
     let present = links.ports_of(bridge).await?;
-    let leases: Vec<_> = ipam::Pool::new(config.ipam_dir(), config.pod_cidr)
-        .leases()?
-        .into_iter()
-        .filter(|(_, lease)| present.contains(&link::veth_name(&lease.container, &lease.interface)))
-        .collect();
+    let pool = ipam::Pool::new(config.ipam_dir(), config.pod_cidr);
+    let (leases, dead): (Vec<_>, Vec<_>) =
+        pool.leases()?.into_iter().partition(|(_, lease)| connected(&present, lease));
+    if !dead.is_empty() {
+        tokio::spawn(async move {
+            if let Err(error) = prune(&pool, bridge, dead).await {
+                tracing::warn!(%error, "addresses of pods that are gone stay taken");
+            }
+        });
+    }
     nft::apply(nft::base(config, &leases)).await?;
     firewall::open(&config.bridge, &config.instance).await;
     conflist::write(config, mtu)
+}
+
+fn connected(present: &[String], lease: &ipam::Lease) -> bool {
+    present.contains(&link::veth_name(&lease.container, &lease.interface))
+}
+
+/// Gives back the addresses of pods that have no interface: containerd was not there to call DEL.
+async fn prune(pool: &ipam::Pool, bridge: u32, dead: Vec<(Ipv4Addr, ipam::Lease)>) -> Result<(), Error> {
+    // An ADD under way has its lease a moment before its interface.
+    tokio::time::sleep(ADD_TIME).await;
+    let present = link::Links::open()?.ports_of(bridge).await?;
+    for (address, lease) in dead.into_iter().filter(|(_, lease)| !connected(&present, lease)) {
+        tracing::debug!(%address, container = lease.container, "pruning a lease");
+        pool.release(address, &lease.container)?;
+    }
+    Ok(())
 }
 
 /// Takes everything of [`setup`], of the plugin and of the proxy off the machine again. Idempotent.

@@ -56,6 +56,8 @@ impl Cluster {
             ("MINI_ADDONS_DIR", directory.path().join("addons").display().to_string()),
         ];
         settings.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        // As a user's who has put it on another disk.
+        std::os::unix::fs::symlink("disk", directory.path().join("data")).unwrap();
         let before = leftovers::Machine::look(&directory.path().join("data"));
         Self { directory, settings, prefix, before }
     }

@@ -28,12 +28,12 @@ impl Machine {
     pub(crate) fn left_behind(&self, data_dir: &Path) -> Vec<String> {
         let mut left = Vec::new();
         let run_dir = PathBuf::from(self.instance.run_dir());
-        for directory in [data_dir, &run_dir] {
+        for directory in [data_dir, &data_dir.with_file_name("disk"), &run_dir] {
             if directory.exists() {
                 left.push(format!("directory {} with {:?}", directory.display(), names(directory)));
             }
         }
-        let places = [data_dir.display().to_string(), run_dir.display().to_string()];
+        let places = [data_dir, &data_dir.with_file_name("disk"), &run_dir].map(|path| path.display().to_string());
         let ours = |text: &str| places.iter().any(|place| text.contains(place.as_str()));
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         left.extend(mounts.lines().filter(|line| ours(line)).map(|line| format!("mount {line}")));

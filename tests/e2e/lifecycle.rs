@@ -111,6 +111,9 @@ pub(crate) fn crash(cluster: &Cluster, space: &str) {
     assert_eq!(cluster.field(space, "pod/crash", ".status.containerStatuses[0].lastState.terminated.exitCode"), "3");
     assert!(cluster.kubectl(space, &["get", "pods"]).contains("CrashLoopBackOff"));
     assert!(cluster.kubectl(space, &["describe", "pod", "crash"]).contains("Back-off restarting failed container"));
+    for arguments in [&["logs", "crash"][..], &["logs", "crash", "--previous"]] {
+        assert_eq!(cluster.kubectl(space, arguments), "dying\n", "{arguments:?}");
+    }
 }
 
 pub(crate) fn missing_image(cluster: &Cluster, space: &str) {
@@ -127,4 +130,28 @@ pub(crate) fn missing_image(cluster: &Cluster, space: &str) {
         reason == "ErrImagePull" || reason == "ImagePullBackOff"
     });
     cluster.kubectl(space, &["delete", "pods", "--all"]);
+}
+
+/// Pods that somebody bound to a node that cannot have them.
+pub(crate) fn refused(cluster: &Cluster, space: &str) {
+    let bound = |name: &str, spec: &str, inside: &str| {
+        let pod = crate::cluster::pod(name, &format!("command: [sleep, \"1000000\"]\n{inside}"));
+        cluster.create(space, &pod.replace("spec:\n", &format!("spec:\n  nodeName: e2e\n  {spec}\n")));
+        until("its refusal", || cluster.field(space, &format!("pod/{name}"), ".status.phase") == "Failed");
+        let field = |path: &str| cluster.field(space, &format!("pod/{name}"), path);
+        (field(".status.reason"), field(".status.message"))
+    };
+    let (reason, message) = bound("elsewhere", "nodeSelector: {disk: floppy}", "");
+    assert_eq!(reason, "NodeAffinity");
+    assert!(message.starts_with("Pod was rejected: Predicate NodeAffinity failed"), "{message}");
+    let (reason, message) = bound("huge", "hostNetwork: false", "resources: {requests: {memory: 900Ti}}");
+    assert_eq!(reason, "OutOfmemory", "{message}");
+    let events = cluster.kubectl(space, &["get", "events"]);
+    assert!(events.contains("NodeAffinity") && events.contains("OutOfmemory"), "{events}");
+    assert!(cluster.kubectl(space, &["get", "pods"]).contains("NodeAffinity"));
+    let events = cluster.kubectl("default", &["get", "events", "--field-selector", "involvedObject.kind=Node"]);
+    for reason in ["Starting", "NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeReady"]
+    {
+        assert!(events.contains(reason), "{reason} in {events}");
+    }
 }

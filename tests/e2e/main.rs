@@ -48,6 +48,7 @@ const SHARED: &[Test] = &[
     ("init_containers_run_first", lifecycle::init),
     ("hooks_run_and_grace_is_kept", lifecycle::hooks),
     ("a_crashing_container_backs_off", lifecycle::crash),
+    ("a_pod_that_does_not_fit_is_refused", lifecycle::refused),
     ("a_missing_image_is_told", lifecycle::missing_image),
     ("images_are_pulled_by_policy_and_with_secrets", registry::pull),
     ("pods_speak_to_the_api", services::api_from_pod),

@@ -56,19 +56,46 @@ pub(crate) fn adoption(cluster: &Cluster, space: &str) {
         .collect::<BTreeSet<_>>()
     };
     let pids = || processes(|cmdline| cmdline.trim() == format!("sleep {marker}")).into_iter().collect::<BTreeSet<_>>();
+    // It passes its startup probe once, and would not a second time.
+    let probe = "startupProbe: {exec: {command: [sh, -c, test ! -e /tmp/up]}, periodSeconds: 1, failureThreshold: 1}";
+    cluster.pod(space, "begun", &format!("command: [sleep, \"1000000\"]\n{probe}"));
+    cluster.sh(space, "begun", "touch /tmp/up");
+    cluster.create(
+        space,
+        &crate::cluster::pod("over", "command: [\"true\"]").replace("spec:\n", "spec:\n  restartPolicy: Never\n"),
+    );
+    until("its end", || cluster.field(space, "pod/over", ".status.phase") == "Succeeded");
+    let victim = format!("{marker}9");
+    cluster.pod(space, "victim", &format!("command: [sleep, \"{victim}\"]"));
+    std::thread::sleep(Duration::from_secs(1));
+    let over = || cluster.field(space, "pod/over", ".metadata.resourceVersion");
+    let word = over();
+    let gone = cluster.field(space, "pod/victim", ".status.containerStatuses[0].containerID");
     let before = (state(), pids());
     assert_eq!(before.1.len(), 2);
     kill(cluster);
     assert_eq!(pids(), before.1, "pods outlive mini");
+    for pid in processes(|cmdline| cmdline.trim() == format!("sleep {victim}")) {
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
     assert_eq!(crate::workloads::wget(&format!("http://{address}/")).trim(), "server", "services do too");
     let begun = Instant::now();
     cluster.mini(["start", "--wait-ready"]);
     println!("start after a kill to ready: {:.2} s", begun.elapsed().as_secs_f32());
+    until("the restart of what died meanwhile", || {
+        cluster.field(space, "pod/victim", ".status.containerStatuses[0].restartCount") == "1"
+    });
+    println!("what died meanwhile is told of after {:.2} s", begun.elapsed().as_secs_f32());
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    cluster.kubectl(space, &["delete", "pod", "victim"]);
     // Long enough for a kubelet that wants to restart something.
     std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(over(), word, "nobody touches the status of a pod that is over");
+    let mut before = before;
+    before.0.retain(|pod| !pod.1.contains(&gone));
     assert_eq!((state(), pids()), before, "the same containers and processes");
     assert_eq!(cluster.sh(space, "server", "hostname").trim(), "server", "and they can be reached");
-    cluster.kubectl(space, &["delete", "deployment/web", "pod/server"]);
+    cluster.kubectl(space, &["delete", "deployment/web", "pod/server", "pod/begun", "pod/over"]);
     until("their end", || pids().is_empty());
 }
 

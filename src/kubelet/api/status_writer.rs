@@ -124,9 +124,11 @@ impl StatusWriter {
 
     /// Writes the last status, then deletes. A pod that is gone already is fine.
     pub(super) async fn finish(&self, pod: &Arc<Pod>, status: PodStatus) -> Result<(), kube::Error> {
-        let written = self.slots.lock().remove(pod::uid(pod)).and_then(|s| s.written);
+        let known = || pod.status.as_ref().and_then(|s| serde_json::to_value(s).ok());
+        let written = self.slots.lock().remove(pod::uid(pod)).map_or_else(known, |s| s.written);
         let gone = |e: &kube::Error| matches!(e, kube::Error::Api(s) if s.code == 404 || s.code == 409);
         if let Ok(value) = serde_json::to_value(&status)
+            && written.as_ref() != Some(&value)
             && let Err(error) = self.patch(pod, &value, written.as_ref()).await
         {
             return if gone(&error) { Ok(()) } else { Err(error) };

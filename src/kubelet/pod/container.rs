@@ -10,6 +10,7 @@ use k8s_cri::v1::{
     ContainerConfig, ContainerMetadata, ContainerStatus, ImageSpec, KeyValue, LinuxContainerConfig, PodSandboxConfig,
 };
 use k8s_openapi::api::core::v1::{Container, Pod};
+use rustix::fs::{Mode, OFlags, open};
 use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -78,7 +79,12 @@ pub(crate) async fn start(shared: &Shared, job: &Start<'_>) -> Result<Seen, Wait
         tty: container.tty.unwrap_or(false),
         linux: Some(LinuxContainerConfig {
             resources: Some(resources::of_container(pod, container, shared.node_memory)),
-            security_context: Some(security::of_container(pod, container, &shared.config.root_dir)),
+            security_context: Some(security::of_container(
+                pod,
+                container,
+                (uid, &image.username),
+                &shared.config.root_dir,
+            )),
         }),
         ..Default::default()
     };
@@ -145,8 +151,14 @@ pub(crate) fn termination_message(status: &ContainerStatus) -> String {
 
 fn tail(path: &Path, max: u64) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = fs::File::open(path)?;
-        let len = file.metadata()?.len();
+        // A pod may have put a pipe there, which would wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut file = fs::File::from(open(path, flags, Mode::empty())?);
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Ok(Vec::new());
+        }
+        let len = meta.len();
         file.seek(SeekFrom::Start(len.saturating_sub(max)))?;
         let mut bytes = Vec::new();
         file.take(max).read_to_end(&mut bytes)?;
@@ -174,4 +186,21 @@ fn last_words(path: &Path) -> String {
         start += 1;
     }
     text.split_off(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_last_word_is_read_from_files_only() {
+        let dir = std::env::temp_dir().join(format!("mini-message-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("file"), "too long").unwrap();
+        assert_eq!(tail(&dir.join("file"), 4), "long");
+        rustix::fs::mkfifoat(rustix::fs::CWD, dir.join("pipe"), Mode::RUSR).unwrap();
+        assert_eq!(tail(&dir.join("pipe"), 4), "");
+        assert_eq!(tail(&dir, 4), "");
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Sandbox {
     pub(crate) id: String,
     pub(crate) attempt: u32,
     pub(crate) ready: bool,
+    /// Not only dead: its network is taken down too.
+    pub(crate) stopped: bool,
     pub(crate) created_at: i64,
     /// Empty for a pod on the host's network.
     pub(crate) ips: Vec<String>,
@@ -70,7 +72,8 @@ impl Observed {
                 },
             };
             let attempt = s.metadata.as_ref().map_or(0, |m| m.attempt);
-            out.sandboxes.push(Sandbox { id: s.id, attempt, ready, created_at: s.created_at, ips });
+            let stopped = !ready && old.is_some_and(|old| old.stopped);
+            out.sandboxes.push(Sandbox { id: s.id, attempt, ready, stopped, created_at: s.created_at, ips });
         }
         for c in containers {
             let old = known.containers.iter().find(|k| k.id == c.id && k.state == State::Exited);

@@ -5,6 +5,7 @@
 use super::observed::{Observed, Seen, State};
 use super::{init_containers, is_sidecar, main_containers, restart_policy};
 use crate::labels;
+use crate::prober::Verdict;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::collections::{HashMap, HashSet};
 
@@ -36,8 +37,8 @@ pub(crate) struct View<'a> {
     pub(crate) observed: &'a Observed,
     /// Containers past their startup probe.
     pub(crate) started: &'a HashSet<String>,
-    /// Containers a probe has condemned, with the reason.
-    pub(crate) condemned: &'a HashMap<String, String>,
+    /// Containers a probe has condemned.
+    pub(crate) condemned: &'a HashMap<String, Verdict>,
     /// Containers we killed in order to restart them: their exit code does not matter.
     pub(crate) recycled: &'a HashSet<String>,
 }
@@ -46,13 +47,13 @@ pub(crate) fn plan(view: &View<'_>) -> Vec<Step> {
     let observed = view.observed;
     let Some(sandbox) = observed.live_sandbox() else { return without_sandbox(view) };
     let mut steps = Vec::new();
-    for old in observed.sandboxes.iter().filter(|s| s.ready && s.id != sandbox.id) {
+    for old in observed.sandboxes.iter().filter(|s| !s.stopped && s.id != sandbox.id) {
         steps.push(Step::StopSandbox(old.id.clone()));
     }
 
     let mains_begun = main_containers(view.pod).iter().any(|c| observed.latest_in(&sandbox.id, &c.name).is_some());
     let all_mains_ended = main_containers(view.pod).iter().all(|c| {
-        observed.latest_in(&sandbox.id, &c.name).is_some_and(|s| s.state == State::Exited && !view.must_restart(c, s))
+        observed.latest_in(&sandbox.id, &c.name).is_some_and(|s| s.state == State::Exited && !view.must_restart(s))
     });
     for container in init_containers(view.pod) {
         let sidecar = is_sidecar(container);
@@ -80,8 +81,8 @@ pub(crate) fn plan(view: &View<'_>) -> Vec<Step> {
                     return steps;
                 }
             }
-            Some(s) if s.state == State::Exited && !sidecar && s.exit_code == 0 => {}
-            Some(s) if s.state == State::Exited && !sidecar && restart_policy(view.pod) == "Never" => return steps,
+            Some(s) if view.is_final(s) && !sidecar && s.exit_code == 0 => {}
+            Some(s) if view.is_final(s) && !sidecar && restart_policy(view.pod) == "Never" => return steps,
             other => {
                 steps.push(view.start(container, other));
                 if !mains_begun {
@@ -100,7 +101,7 @@ pub(crate) fn plan(view: &View<'_>) -> Vec<Step> {
                     steps.push(kill(container, s, &why, restart));
                 }
             }
-            Some(s) if s.state == State::Exited && !view.must_restart(container, s) => {}
+            Some(s) if s.state == State::Exited && !view.must_restart(s) => {}
             other => steps.push(view.start(container, other)),
         }
     }
@@ -110,18 +111,19 @@ pub(crate) fn plan(view: &View<'_>) -> Vec<Step> {
 /// There is no sandbox, or it died.
 fn without_sandbox(view: &View<'_>) -> Vec<Step> {
     let observed = view.observed;
+    // First what is left of the dead: processes, and their hold on network, address and host ports.
+    let dead: Vec<Step> =
+        observed.sandboxes.iter().filter(|s| !s.stopped).map(|s| Step::StopSandbox(s.id.clone())).collect();
+    if !dead.is_empty() {
+        return dead;
+    }
     // A pod that never restarts and has run is over with its sandbox.
     let over = restart_policy(view.pod) == "Never" && !observed.containers.is_empty();
     let wanted = main_containers(view.pod).iter().any(|c| match observed.latest(&c.name) {
-        Some(seen) => seen.state != State::Exited || view.must_restart(c, seen),
+        Some(seen) => seen.state != State::Exited || view.must_restart(seen),
         None => true,
     });
     let mut steps = Vec::new();
-    if let Some(dead) = observed.sandboxes.first()
-        && observed.running().next().is_some()
-    {
-        steps.push(Step::StopSandbox(dead.id.clone()));
-    }
     if wanted && !over && !init_failed_for_good(view) {
         steps.push(Step::RunSandbox { attempt: observed.sandboxes.first().map_or(0, |s| s.attempt + 1) });
     }
@@ -133,7 +135,7 @@ fn init_failed_for_good(view: &View<'_>) -> bool {
         && init_containers(view.pod)
             .iter()
             .filter(|c| !is_sidecar(c))
-            .any(|c| view.observed.latest(&c.name).is_some_and(|s| s.state == State::Exited && s.exit_code != 0))
+            .any(|c| view.observed.latest(&c.name).is_some_and(|s| view.is_final(s) && s.exit_code != 0))
 }
 
 fn kill(container: &Container, seen: &Seen, why: &str, restart: bool) -> Step {
@@ -151,8 +153,8 @@ impl View<'_> {
         }
     }
 
-    fn must_restart(&self, container: &Container, seen: &Seen) -> bool {
-        if self.recycled.contains(&seen.id) || seen.hash != labels::hash(container) && !seen.hash.is_empty() {
+    fn must_restart(&self, seen: &Seen) -> bool {
+        if self.recycled.contains(&seen.id) {
             return true;
         }
         match restart_policy(self.pod) {
@@ -162,12 +164,17 @@ impl View<'_> {
         }
     }
 
+    /// Ended, and not in order to be started again.
+    fn is_final(&self, seen: &Seen) -> bool {
+        seen.state == State::Exited && !self.recycled.contains(&seen.id)
+    }
+
     /// Why a running container must go.
     fn must_replace(&self, container: &Container, seen: &Seen) -> Option<String> {
         if !seen.hash.is_empty() && seen.hash != labels::hash(container) {
             return Some(format!("Container {} definition changed", container.name));
         }
-        self.condemned.get(&seen.id).cloned()
+        self.condemned.get(&seen.id).map(|verdict| verdict.why.clone())
     }
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) waiting: &'a HashMap<String, Waiting>,
     pub(crate) started: &'a HashSet<String>,
     pub(crate) ready: &'a HashSet<String>,
+    /// Containers ended in order to be started again, whatever the policy says.
+    pub(crate) recycled: &'a HashSet<String>,
     /// Reason and message of a failure of the pod as a whole (`DeadlineExceeded`).
     pub(crate) failed: Option<&'a (String, String)>,
     /// No container will be started any more.
@@ -51,6 +53,8 @@ pub(crate) fn generate(facts: &Facts<'_>) -> PodStatus {
         // The address of a pod that is over stays on record.
         ips = facts.before.pod_ips.iter().flatten().map(|p| p.ip.clone()).collect();
     }
+    // Of a pod that was refused or too late before anything ran there is nothing to tell.
+    let told = facts.failed.is_none() || !facts.observed.containers.is_empty();
     let conditions =
         facts.conditions(&init, &mains, phase, sandbox.is_some() && (host_network(pod) || !ips.is_empty()));
     PodStatus {
@@ -65,8 +69,8 @@ pub(crate) fn generate(facts: &Facts<'_>) -> PodStatus {
         start_time: Some(Time(facts.start_time)),
         qos_class: Some(resources::qos(pod).as_str().to_owned()),
         observed_generation: pod.metadata.generation,
-        init_container_statuses: (!init.is_empty()).then_some(init),
-        container_statuses: (!mains.is_empty()).then_some(mains),
+        init_container_statuses: (told && !init.is_empty()).then_some(init),
+        container_statuses: (told && !mains.is_empty()).then_some(mains),
         ..Default::default()
     }
 }
@@ -114,11 +118,20 @@ fn waiting(reason: &str, message: &str) -> ContainerState {
 impl Facts<'_> {
     /// Whether the policy lets an ended container run again; what does not is ended, whatever was reported of it.
     fn may_restart(&self, ended: &Seen) -> bool {
+        if self.recycled.contains(&ended.id) {
+            return true;
+        }
         match restart_policy(self.pod) {
             "Never" => false,
             "OnFailure" => ended.exit_code != 0,
             _ => true,
         }
+    }
+
+    /// On its way from one container of this name to the next.
+    fn is_replaced(&self, container: &Container) -> bool {
+        let ended = self.observed.latest(&container.name).filter(|seen| seen.state == State::Exited);
+        !self.last && ended.is_some_and(|seen| self.recycled.contains(&seen.id))
     }
 
     fn container(&self, container: &Container, init: bool) -> ContainerStatus {
@@ -213,12 +226,15 @@ impl Facts<'_> {
             }
             match state(status).terminated.map(|t| t.exit_code) {
                 Some(0) => {}
-                Some(_) if policy == "Never" || self.last => return "Failed",
+                Some(_) if (policy == "Never" || self.last) && !self.is_replaced(container) => return "Failed",
                 _ => pending += 1,
             }
         }
         if pending > 0 && !begun {
             return if self.last { "Failed" } else { "Pending" };
+        }
+        if main_containers(self.pod).iter().any(|c| self.is_replaced(c)) {
+            return "Running";
         }
         let running = mains.iter().filter(|s| state(s).running.is_some()).count();
         let codes: Vec<i32> = mains.iter().filter_map(ended).collect();

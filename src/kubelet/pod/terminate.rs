@@ -1,7 +1,7 @@
 //! The end of a pod: containers, sandbox, last status, volumes, and only then the object.
 
 use super::observed::{Observed, Seen};
-use super::worker::{End, Next, Order, Worker};
+use super::worker::{End, Next, Order, Worker, is_settled};
 use super::{find_container, full_name, grace, is_sidecar, uid};
 use crate::{cgroups, hooks, volumes};
 use k8s_openapi::api::core::v1::Pod;
@@ -58,7 +58,9 @@ impl Worker {
             let _ = volumes::tear_down::unmount_below(&dir).await;
             return Next::Done;
         }
-        let status = self.status(pod, true);
+        // The last word of a pod that was over before has been said.
+        let said = pod.status.clone().filter(|_| is_settled(pod));
+        let status = said.unwrap_or_else(|| self.status(pod, true));
         self.shared.cluster.follow(uid(pod), Default::default());
         self.shared.puller.forget(uid(pod));
         let dir = volumes::pod_dir(&self.shared.config, pod);

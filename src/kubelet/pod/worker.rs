@@ -7,7 +7,7 @@ use super::container::{self, Waiting};
 use super::observed::{Observed, Sandbox, Seen, State, sandbox_ips};
 use super::plan::{Step, View, plan};
 use super::status::{Facts, generate};
-use super::{full_name, grace, is_finished, restart_policy, sandbox, uid};
+use super::{full_name, grace, is_finished, sandbox, uid};
 use crate::agent::{Shared, Wake, Woken};
 use crate::prober::Prober;
 use crate::volumes::{self, Ready, Tokens};
@@ -56,6 +56,10 @@ pub(crate) struct Worker {
     pub(super) observed: Observed,
     /// What is in `observed` may not be so any more.
     pub(super) stale: bool,
+    /// Dropped while this holds, a worker cannot know how far it came.
+    acting: bool,
+    /// Containers and sandboxes whose end was announced and that have not been looked at.
+    ended: Vec<String>,
     pub(super) prober: Prober,
     volumes: Option<HashMap<String, Ready>>,
     volumes_changed: bool,
@@ -73,8 +77,14 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// `adopted`: containerd may already have something of this pod.
-    pub(crate) fn new(shared: Arc<Shared>, orders: watch::Receiver<Order>, wake: Arc<Wake>, adopted: bool) -> Self {
+    /// `adopted`: containerd may already have something of this pod. `refused`: it shall not run, with reason and message.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        orders: watch::Receiver<Order>,
+        wake: Arc<Wake>,
+        adopted: bool,
+        refused: Option<(String, String)>,
+    ) -> Self {
         let before = orders.borrow().pod.status.clone().unwrap_or_default();
         Self {
             prober: Prober::new(Arc::clone(&shared), Arc::clone(&wake)),
@@ -84,6 +94,8 @@ impl Worker {
             wake,
             observed: Observed::default(),
             stale: adopted,
+            acting: false,
+            ended: Vec::new(),
             volumes: None,
             volumes_changed: false,
             volume_retry: None,
@@ -91,7 +103,7 @@ impl Worker {
             back_off: BackOff::default(),
             waiting: HashMap::new(),
             recycled: HashSet::new(),
-            failed: None,
+            failed: refused,
             before,
             seen_pod: None,
             finished: false,
@@ -138,11 +150,13 @@ impl Worker {
             tracing::debug!(pod = full_name(pod), error = status.message(), "cannot read from containerd");
             return Next::Sleep(Some(Instant::now() + Duration::from_secs(1)));
         }
-        self.stale = true;
+        self.acting = true;
         let deadline = self.act(pod).await;
-        self.stale = false;
+        self.acting = false;
         self.report(pod);
-        Next::Sleep(deadline)
+        // What was announced and not seen is looked at again.
+        let soon = self.stale.then(|| Instant::now() + Duration::from_secs(1));
+        Next::Sleep(deadline.into_iter().chain(soon).min())
     }
 
     fn note_changes(&mut self, pod: &Arc<Pod>) {
@@ -170,9 +184,15 @@ impl Worker {
     pub(super) async fn look(&mut self) -> Result<(), tonic::Status> {
         let Woken { relist, references, ended } = self.wake.take();
         self.volumes_changed |= references;
-        if self.stale || relist {
+        // Remembered until it has been seen: containerd may be away, and a deletion may drop us at any await.
+        self.stale |= relist || self.acting;
+        self.ended.extend(ended);
+        if self.stale {
             let order = self.orders.borrow().pod.clone();
+            // After a restart of containerd all workers come at once.
+            let _turn = self.shared.reads.acquire().await;
             self.observed = Observed::read(&self.shared.runtime, uid(&order), &self.observed).await?;
+            self.stale = false;
             for container in &self.observed.containers {
                 self.shared.directory.put(&container.id, &self.wake);
             }
@@ -180,8 +200,9 @@ impl Worker {
                 self.shared.directory.put(&sandbox.id, &self.wake);
             }
         }
-        for id in ended {
+        while let Some(id) = self.ended.last().cloned() {
             self.look_at_ended(&id).await;
+            self.ended.pop();
         }
         Ok(())
     }
@@ -310,8 +331,9 @@ impl Worker {
         let _ = self.look().await;
         self.report(pod);
         let mut stopped = true;
-        for sandbox in self.observed.sandboxes.iter().filter(|s| s.ready) {
-            stopped &= self.shared.runtime.stop_sandbox(&sandbox.id).await.is_ok();
+        for sandbox in self.observed.sandboxes.iter_mut().filter(|s| !s.stopped) {
+            sandbox.stopped = self.shared.runtime.stop_sandbox(&sandbox.id).await.is_ok();
+            stopped &= sandbox.stopped;
         }
         self.stale = true;
         let _ = self.look().await;
@@ -326,9 +348,15 @@ impl Worker {
     async fn take(&mut self, pod: &Arc<Pod>, step: Step) -> Taken {
         match step {
             Step::StopSandbox(id) => {
-                let _ = self.shared.runtime.stop_sandbox(&id).await;
+                if let Err(status) = self.shared.runtime.stop_sandbox(&id).await {
+                    tracing::warn!(pod = full_name(pod), error = status.message(), "sandbox does not stop");
+                    return Taken::Later(Instant::now() + Duration::from_secs(2));
+                }
                 self.stale = true;
                 let _ = self.look().await;
+                if let Some(sandbox) = self.observed.sandboxes.iter_mut().find(|s| s.id == id) {
+                    sandbox.stopped = !sandbox.ready;
+                }
                 Taken::Done
             }
             Step::RunSandbox { attempt } => self.run_sandbox(pod, attempt).await,
@@ -349,16 +377,17 @@ impl Worker {
     /// A probe may have a grace period of its own.
     fn kill_grace(&self, pod: &Pod, seen: &Seen) -> i64 {
         let findings = self.prober.findings();
-        let of_probe = super::find_container(pod, &seen.name).and_then(|c| {
-            let why = findings.condemned.get(&seen.id)?;
-            let probe = if why.contains("startup") { &c.startup_probe } else { &c.liveness_probe };
-            probe.as_ref()?.termination_grace_period_seconds
-        });
-        of_probe.unwrap_or_else(|| grace(pod))
+        findings.condemned.get(&seen.id).and_then(|verdict| verdict.grace).unwrap_or_else(|| grace(pod))
     }
 
     async fn run_sandbox(&mut self, pod: &Arc<Pod>, attempt: u32) -> Taken {
         let shared = Arc::clone(&self.shared);
+        if pod.spec.as_ref().and_then(|s| s.host_users) == Some(false) {
+            let message =
+                "Failed to create pod sandbox: the runtime does not support user namespaces (hostUsers: false)";
+            shared.event(pod, None, true, "FailedCreatePodSandBox", message.to_owned());
+            return Taken::Later(Instant::now() + NO_SANDBOX);
+        }
         let config = sandbox::config(&shared.config, pod, attempt);
         let log_dir = sandbox::log_dir(&shared.config, pod);
         let pod_dir = volumes::pod_dir(&shared.config, pod);
@@ -381,6 +410,7 @@ impl Worker {
                     id,
                     attempt,
                     ready: true,
+                    stopped: false,
                     created_at: i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX),
                     ips,
                 });
@@ -511,7 +541,7 @@ impl Worker {
         }
     }
 
-    /// Of the dead containers of a name the newest is kept, for `logs --previous`.
+    /// Of the dead containers of a name the newest is kept, for `logs --previous`; and of dead sandboxes those that hold one.
     async fn forget_old(&mut self, pod: &Pod, name: &str) {
         let dead: Vec<(String, u32)> = self
             .observed
@@ -530,6 +560,15 @@ impl Worker {
                 let _ = std::fs::remove_file(log);
             }
         }
+        let held = |id: &str| self.observed.containers.iter().any(|c| c.sandbox == id);
+        let spent = self.observed.sandboxes.iter().skip(1).filter(|s| s.stopped && !held(&s.id));
+        let spent: Vec<String> = spent.map(|s| s.id.clone()).collect();
+        for id in spent {
+            if self.shared.runtime.remove_sandbox(&id).await.is_ok() {
+                self.observed.sandboxes.retain(|s| s.id != id);
+                self.shared.directory.remove(&id);
+            }
+        }
     }
 
     fn facts<'a>(
@@ -546,6 +585,7 @@ impl Worker {
             waiting: &self.waiting,
             started,
             ready,
+            recycled: &self.recycled,
             failed: self.failed.as_ref(),
             last,
             start_time: self.start_time.unwrap_or(now),
@@ -562,7 +602,7 @@ impl Worker {
 
     /// Hands the present status over to be written; never waits.
     pub(super) fn report(&mut self, pod: &Arc<Pod>) {
-        if is_finished(pod) && restart_policy(pod) != "Always" && self.observed.containers.is_empty() {
+        if is_settled(pod) {
             return;
         }
         let status = self.status(pod, false);
@@ -573,9 +613,17 @@ impl Worker {
     }
 }
 
+/// When a pod is tried again that asks for what cannot be.
+const NO_SANDBOX: Duration = Duration::from_secs(60);
 /// Milliseconds between looks at a container whose end was announced.
 const PAUSES: &[u64] = &[0, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 const VOLUME_RETRY_MAX: Duration = Duration::from_secs(122);
+
+/// Whether the status in the API is the last there is to say: nothing may touch it any more, whatever is left of the pod.
+pub(super) fn is_settled(pod: &Pod) -> bool {
+    let all = pod.status.iter().flat_map(|s| s.container_statuses.iter().chain(&s.init_container_statuses)).flatten();
+    is_finished(pod) && all.into_iter().all(|c| c.state.as_ref().is_none_or(|s| s.running.is_none()))
+}
 
 enum Taken {
     Done,

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
-use k8s_cri::v1::ContainerState;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_cri::v1::ContainerState as Cri;
+use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -25,13 +25,13 @@ pub(super) async fn answer(agent: &Agent, pod: &Pod, name: &str, query: &Query) 
     }
     let options = options(query)?;
     let mut all = containers(agent, pod, name).await?;
-    all.retain(|c| c.state != i32::from(ContainerState::ContainerCreated));
+    all.retain(|c| c.state != i32::from(Cri::ContainerCreated));
     let previous = query.on(&["previous"]);
     let wanted = if previous {
-        let running = all.first().is_some_and(|c| c.state == i32::from(ContainerState::ContainerRunning));
-        // While a crashed container waits, the newest dead one is the previous.
-        let index = usize::from(running || all.len() > 1);
-        all.into_iter().nth(index).ok_or_else(|| {
+        // While a crashed container waits for its next start, the newest dead one is the previous.
+        let waiting = state_of(pod, name).is_some_and(|state| state.waiting.is_some());
+        let dead = all.first().is_some_and(|c| c.state == i32::from(Cri::ContainerExited));
+        all.into_iter().nth(usize::from(!(waiting && dead))).ok_or_else(|| {
             Refusal(BAD, format!("previous terminated container \"{name}\" in pod \"{pod_name}\" not found"))
         })?
     } else {
@@ -55,7 +55,7 @@ pub(super) async fn answer(agent: &Agent, pod: &Pod, name: &str, query: &Query) 
     let (sender, receiver) = mpsc::channel::<Result<Frame<Bytes>, std::io::Error>>(4);
     let id = wanted.id;
     tokio::spawn(async move {
-        let running = i32::from(ContainerState::ContainerRunning);
+        let running = i32::from(Cri::ContainerRunning);
         let mut alive = follow;
         let mut quiet = 0u32;
         loop {
@@ -101,15 +101,17 @@ pub(super) async fn answer(agent: &Agent, pod: &Pod, name: &str, query: &Query) 
     Ok(response)
 }
 
+/// What the API says of a container.
+fn state_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerState> {
+    let status = pod.status.as_ref()?;
+    let mut all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    all.find(|s| s.name == name)?.state.as_ref()
+}
+
 /// Why there is no log yet, in the words of upstream's kubelet.
 fn waiting_reason(pod: &Pod, name: &str) -> String {
-    let statuses = pod
-        .status
-        .iter()
-        .flat_map(|s| s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten()));
-    statuses
-        .filter(|s| s.name == name)
-        .find_map(|s| s.state.as_ref()?.waiting.as_ref()?.reason.clone())
+    state_of(pod, name)
+        .and_then(|state| state.waiting.as_ref()?.reason.clone())
         .map(|reason| match reason.as_str() {
             "ErrImagePull" => "image can't be pulled".to_owned(),
             "ImagePullBackOff" => "trying and failing to pull image".to_owned(),

@@ -8,7 +8,7 @@
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service,
+    ConfigMap, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, PodStatus, Secret, Service,
 };
 use mini_kubelet::cluster::{Cluster, Error, Reference, Token, TokenSpec};
 use mini_kubelet::containerd::{self, Containerd};
@@ -71,6 +71,7 @@ fn missing(kind: &str, name: &str) -> Error {
 
 impl Cluster for Fake {
     fn config_map<'a>(&'a self, _: &'a str, name: &'a str) -> BoxFuture<'a, Result<ConfigMap, Error>> {
+        assert!(name != "bomb" || self.config_maps.lock().contains_key(name), "as a mistake in a worker would");
         let found = self.config_maps.lock().get(name).cloned().ok_or_else(|| missing("configmap", name));
         async { found }.boxed()
     }
@@ -85,6 +86,10 @@ impl Cluster for Fake {
     fn volume<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<PersistentVolume, Error>> {
         let found = self.volumes.lock().get(name).cloned().ok_or_else(|| missing("persistentvolume", name));
         async { found }.boxed()
+    }
+    fn node(&self) -> Option<Arc<Node>> {
+        let node = json!({"metadata": {"name": "node", "labels": {"disk": "ssd"}}});
+        Some(Arc::new(serde_json::from_value(node).unwrap()))
     }
     fn services(&self) -> BoxFuture<'_, Vec<Arc<Service>>> {
         async { Vec::new() }.boxed()
@@ -217,6 +222,8 @@ const CASES: &[Case] = &[
     ("claims_are_mounted", |w| claims_are_mounted(w).boxed()),
     ("a_deadline_ends_a_pod", |w| a_deadline_ends_a_pod(w).boxed()),
     ("probes_gate_and_restart", |w| probes_gate_and_restart(w).boxed()),
+    ("a_probe_restarts_whatever_the_exit_code", |w| a_probe_restarts_whatever_the_exit_code(w).boxed()),
+    ("a_worker_that_panics_begins_anew", |w| a_worker_that_panics_begins_anew(w).boxed()),
     ("hooks_run", |w| hooks_run(w).boxed()),
     ("missing_things_are_told", |w| missing_things_are_told(w).boxed()),
     ("a_killed_container_is_restarted", |w| a_killed_container_is_restarted(w).boxed()),
@@ -433,6 +440,30 @@ async fn probes_gate_and_restart(w: &World) {
     drop(pod);
 }
 
+/// Ended by its probe and exiting with 0: for `OnFailure` that would be the end.
+async fn a_probe_restarts_whatever_the_exit_code(w: &World) {
+    let script = "trap 'exit 0' TERM; touch /up; while :; do sleep 0.1; done";
+    let pod = w.send(json!({"metadata": {"name": "polite"}, "spec": {"restartPolicy": "OnFailure",
+        "terminationGracePeriodSeconds": 9,
+        "containers": [{"name": "c", "command": ["sh", "-c", script],
+            "livenessProbe": {"exec": {"command": ["false"]}, "periodSeconds": 1, "initialDelaySeconds": 1, "failureThreshold": 1}}]}}));
+    let restarted = |s: &Value| s["containerStatuses"][0]["restartCount"] == 1;
+    let status = w.status("polite", "restarted or over", |s| s["phase"] == "Succeeded" || restarted(s)).await;
+    assert_eq!(status["phase"], "Running", "{status}");
+    assert_eq!(status["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 0);
+    w.delete(&pod).await;
+}
+
+async fn a_worker_that_panics_begins_anew(w: &World) {
+    let pod = w.send(json!({"metadata": {"name": "hurt"}, "spec": {
+        "volumes": [{"name": "v", "configMap": {"name": "bomb"}}],
+        "containers": [{"name": "c", "command": ["sleep", "1000"], "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]}}));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    w.fake.config_maps.lock().insert("bomb".into(), ConfigMap::default());
+    w.ready("hurt").await;
+    w.delete(&pod).await;
+}
+
 async fn hooks_run(w: &World) {
     let dir = w.dir.join("hooks");
     std::fs::create_dir_all(&dir).unwrap();
@@ -585,6 +616,7 @@ async fn cases(dir: &Path, only: &str) -> Vec<&'static str> {
         pod_cidr: "10.1.0.0/16".into(),
         cluster_dns: None,
         cluster_domain: "cluster.local".into(),
+        max_pods: 110,
         listen: "127.0.0.1:0".parse().unwrap(),
         serving_cert: PathBuf::new(),
         serving_key: PathBuf::new(),

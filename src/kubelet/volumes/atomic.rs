@@ -58,9 +58,10 @@ pub(super) fn write(dir: &Path, files: &Files, fs_group: Option<i64>) -> io::Res
         if !hidden && !tops.contains(Path::new(&name)) {
             fs::remove_file(entry.path())?;
         }
-    }
-    if let Some(old) = current.filter(|old| *old != fresh) {
-        fs::remove_dir_all(old)?;
+        // The set before, and what a write that was cut short left.
+        if hidden && entry.path() != fresh && entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        }
     }
     Ok(())
 }
@@ -123,12 +124,14 @@ mod tests {
         write(&dir, &files(&[("a", "1"), ("d/b", "2")]), None).unwrap();
         assert_eq!(fs::read_to_string(dir.join("d/b")).unwrap(), "2");
         assert_eq!(fs::metadata(dir.join("a")).unwrap().permissions().mode() & 0o777, 0o640);
+        fs::create_dir(dir.join("..2020_01_01_00_00_00.7")).unwrap();
         let before = fs::read_link(dir.join(DATA)).unwrap();
         write(&dir, &files(&[("a", "1"), ("d/b", "2")]), None).unwrap();
         assert_eq!(fs::read_link(dir.join(DATA)).unwrap(), before, "nothing changed, nothing written");
         write(&dir, &files(&[("a", "3")]), None).unwrap();
         assert_eq!(fs::read_to_string(dir.join("a")).unwrap(), "3");
         assert!(!dir.join("d").exists() && !dir.join(before).exists());
+        assert!(!dir.join("..2020_01_01_00_00_00.7").exists(), "left by a write that was cut short");
         fs::remove_dir_all(&dir).unwrap();
     }
 }

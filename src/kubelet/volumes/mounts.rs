@@ -11,10 +11,13 @@ use rustix::mount::mount_bind;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
+
+/// Of the machine's own hosts file no more is read.
+const HOSTS_MAX: u64 = 1 << 20;
 
 /// The mounts of a container; the error is the message of a `CreateContainerConfigError`.
 pub(crate) fn of_container(
@@ -149,17 +152,21 @@ fn bind_sub_path(volume: &Path, sub: &str, target: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The folders are like the volume itself, as upstream makes them, so that whoever may use the volume may use them.
 fn make_beneath(root: &OwnedFd, sub: &str, beneath: &dyn Fn(&Path) -> rustix::io::Result<OwnedFd>) -> io::Result<()> {
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(root)?.st_mode & 0o7777);
     let mut at = PathBuf::new();
     for part in Path::new(sub).components() {
         let Component::Normal(name) = part else { continue };
         let parent = if at.as_os_str().is_empty() { None } else { Some(beneath(&at)?) };
-        let made = rustix::fs::mkdirat(parent.as_ref().unwrap_or(root), name, Mode::from_raw_mode(0o750));
+        let made = rustix::fs::mkdirat(parent.as_ref().unwrap_or(root), name, mode);
+        at.push(name);
         match made {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            // Without the umask. Whatever has taken its place meanwhile is beneath the volume, or is not opened.
+            Ok(()) => rustix::fs::chmod(format!("/proc/self/fd/{}", beneath(&at)?.as_raw_fd()), mode)?,
+            Err(rustix::io::Errno::EXIST) => {}
             Err(e) => return Err(e.into()),
         }
-        at.push(name);
     }
     Ok(())
 }
@@ -170,7 +177,11 @@ fn hosts_file(config: &Config, pod: &Pod, pod_ips: &[String]) -> io::Result<Path
     let mut text = String::new();
     if pod::host_network(pod) {
         text.push_str("# Kubernetes-managed hosts file (host network).\n");
-        text.push_str(&fs::read_to_string("/etc/hosts").unwrap_or_default());
+        if let Ok(file) = fs::File::open("/etc/hosts") {
+            let mut host = Vec::new();
+            file.take(HOSTS_MAX).read_to_end(&mut host)?;
+            text.push_str(&String::from_utf8_lossy(&host));
+        }
     } else {
         text.push_str(
             "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
@@ -209,4 +220,29 @@ fn hosts_file(config: &Config, pod: &Pod, pod_ips: &[String]) -> io::Result<Path
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
     }
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sub_path_is_made_like_its_volume_and_stays_inside() {
+        let dir = std::env::temp_dir().join(format!("mini-subpath-{}", std::process::id()));
+        fs::create_dir_all(dir.join("volume")).unwrap();
+        fs::set_permissions(dir.join("volume"), fs::Permissions::from_mode(0o2777)).unwrap();
+        std::os::unix::fs::symlink("..", dir.join("volume/out")).unwrap();
+        let root = openat(CWD, dir.join("volume"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        let beneath = |path: &Path| {
+            let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+            openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+        };
+        make_beneath(&root, "a/b", &beneath).unwrap();
+        for made in ["volume/a", "volume/a/b"] {
+            assert_eq!(fs::metadata(dir.join(made)).unwrap().permissions().mode() & 0o7777, 0o2777, "{made}");
+        }
+        assert!(make_beneath(&root, "out/c", &beneath).is_err());
+        assert!(!dir.join("c").exists());
+        fs::remove_dir_all(&dir).unwrap();
+    }
 }

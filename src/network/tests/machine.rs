@@ -20,6 +20,8 @@ const TESTS: &[Test] = &[
     ("pods_reach_each_other_the_node_and_the_outside", pods::reach),
     ("host_ports_open_and_close", pods::host_ports),
     ("del_and_teardown_leave_nothing", pods::leave_nothing),
+    ("a_pod_ends_on_a_full_disk", pods::full_disk),
+    ("leases_of_pods_that_are_gone_are_pruned", pods::prune),
     ("a_dropping_firewall_is_opened_and_closed_again", pods::firewall),
     ("services_are_reached_from_pods_host_and_outside", services::reach),
     ("services_without_endpoints_refuse_at_once", services::refuse),

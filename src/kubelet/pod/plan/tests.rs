@@ -7,7 +7,7 @@ fn pod(spec: serde_json::Value) -> Pod {
 }
 
 fn sandbox(ready: bool) -> Sandbox {
-    Sandbox { id: "s".into(), attempt: 0, ready, created_at: 1, ips: vec![] }
+    Sandbox { id: "s".into(), attempt: 0, ready, stopped: !ready, created_at: 1, ips: vec![] }
 }
 
 fn seen(pod: &Pod, name: &str, state: State, exit_code: i32) -> Seen {
@@ -112,4 +112,32 @@ fn what_a_probe_killed_backs_off_too() {
         recycled: &recycled,
     });
     assert_eq!(steps, [start("a", 1, Some("a-id"))]);
+}
+
+#[test]
+fn a_dead_sandbox_is_stopped_before_the_next_is_made() {
+    let pod = pod(json!({"containers": [{"name": "a"}]}));
+    let dead = Sandbox { stopped: false, ..sandbox(false) };
+    let stop = || Step::StopSandbox("s".into());
+    assert_eq!(steps(&pod, vec![dead.clone()], vec![], &[]), [stop()]);
+    assert_eq!(steps(&pod, vec![sandbox(false)], vec![], &[]), [Step::RunSandbox { attempt: 1 }]);
+    let next = Sandbox { id: "t".into(), attempt: 1, ..sandbox(true) };
+    assert_eq!(steps(&pod, vec![next, dead], vec![], &[]), [stop(), start("a", 0, None)]);
+}
+
+#[test]
+fn an_init_container_that_was_replaced_runs_again() {
+    let pod = pod(json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "a"}]}));
+    for code in [0, 137] {
+        let killed = seen(&pod, "i", State::Exited, code);
+        let recycled = HashSet::from([killed.id.clone()]);
+        let steps = plan(&View {
+            pod: &pod,
+            observed: &Observed { sandboxes: vec![sandbox(true)], containers: vec![killed] },
+            started: &HashSet::new(),
+            condemned: &HashMap::new(),
+            recycled: &recycled,
+        });
+        assert_eq!(steps, [start("i", 1, Some("i-id"))]);
+    }
 }

@@ -26,8 +26,14 @@ fn seen(name: &str, state: State, exit_code: i32) -> Seen {
 }
 
 fn status(pod: &Pod, containers: Vec<Seen>, ready: &[&str], last: bool) -> PodStatus {
-    let sandboxes =
-        vec![Sandbox { id: "s".into(), attempt: 0, ready: true, created_at: 1, ips: vec!["10.1.0.2".into()] }];
+    let sandboxes = vec![Sandbox {
+        id: "s".into(),
+        attempt: 0,
+        ready: true,
+        stopped: false,
+        created_at: 1,
+        ips: vec!["10.1.0.2".into()],
+    }];
     let ready: HashSet<String> = ready.iter().map(|r| (*r).to_owned()).collect();
     generate(&Facts {
         pod,
@@ -35,6 +41,7 @@ fn status(pod: &Pod, containers: Vec<Seen>, ready: &[&str], last: bool) -> PodSt
         waiting: &HashMap::new(),
         started: &ready,
         ready: &ready,
+        recycled: &HashSet::new(),
         failed: None,
         last,
         start_time: Timestamp::UNIX_EPOCH,
@@ -103,6 +110,7 @@ fn a_start_that_failed_for_good_is_an_end() {
             waiting: &waiting,
             started: &none,
             ready: &none,
+            recycled: &HashSet::new(),
             failed: None,
             last: false,
             start_time: Timestamp::UNIX_EPOCH,
@@ -118,5 +126,32 @@ fn a_start_that_failed_for_good_is_an_end() {
         let ended = if waits { container.last_state.unwrap().terminated } else { state.terminated }.unwrap();
         assert_eq!((ended.reason.as_deref(), ended.exit_code), (Some("StartError"), 128));
         assert_eq!(ended.started_at, Some(Time(Timestamp::UNIX_EPOCH)));
+    }
+}
+
+#[test]
+fn a_container_that_is_replaced_does_not_end_its_pod() {
+    for policy in ["Never", "OnFailure", "Always"] {
+        let pod = pod(json!({"restartPolicy": policy, "containers": [{"name": "a"}]}));
+        let observed = Observed { sandboxes: vec![], containers: vec![seen("a", State::Exited, 0)] };
+        let phase = |recycled: &HashSet<String>| {
+            let status = generate(&Facts {
+                pod: &pod,
+                observed: &observed,
+                waiting: &HashMap::new(),
+                started: &HashSet::new(),
+                ready: &HashSet::new(),
+                recycled,
+                failed: None,
+                last: false,
+                start_time: Timestamp::UNIX_EPOCH,
+                now: Timestamp::UNIX_EPOCH,
+                node_ip: "192.0.2.1".parse().unwrap(),
+                before: &PodStatus::default(),
+            });
+            status.phase.unwrap()
+        };
+        assert_eq!(phase(&HashSet::from(["a-id".to_owned()])), "Running", "{policy}");
+        assert_eq!(phase(&HashSet::new()), if policy == "Always" { "Running" } else { "Succeeded" });
     }
 }

@@ -93,6 +93,38 @@ pub(crate) fn leave_nothing(world: &World) {
     world.add("pod3", &ports);
 }
 
+pub(crate) fn full_disk(world: &World) {
+    let leases = world.config.data_dir.join("cni/ipam");
+    std::fs::create_dir_all(&leases).unwrap();
+    // This process is in a mount namespace of its own.
+    run("mount", &["-t", "tmpfs", "-o", "size=64k", "tmpfs", leases.to_str().unwrap()]);
+    let ports = json!([{ "hostPort": 8080, "containerPort": 80 }]);
+    world.add("pod1", &ports);
+    assert!(std::fs::write(leases.join("ballast"), vec![0; 128 << 10]).is_err());
+    assert!(world.cni("ADD", "mini", "pod2", &Value::Null).is_err(), "the disk is full");
+    world.cni("DEL", "mini", "pod2", &Value::Null).unwrap();
+    world.cni("DEL", "mini", "pod1", &ports).unwrap();
+    assert!(!leases.join("10.77.0.2").exists(), "the address is free again");
+    assert!(!run("nft", &["list", "table", "ip", "mtest"]).contains("elements"));
+    run("umount", &[leases.to_str().unwrap()]);
+}
+
+pub(crate) fn prune(world: &World) {
+    let kept = world.add("pod1", &Value::Null);
+    let lost = world.add("pod2", &Value::Null);
+    let leases = world.config.data_dir.join("cni/ipam");
+    // As after a reboot: the interface is gone, and nobody called DEL.
+    world.within("pod2", || run("ip", &["link", "del", "eth0"]));
+    world.setup();
+    for _ in 0..100 {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        if !leases.join(&lost).exists() {
+            break;
+        }
+    }
+    assert!(leases.join(&kept).exists() && !leases.join(&lost).exists());
+}
+
 pub(crate) fn firewall(world: &World) {
     // As docker with iptables-nft leaves it.
     run(
