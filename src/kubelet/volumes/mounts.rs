@@ -163,7 +163,10 @@ fn make_beneath(root: &OwnedFd, sub: &str, beneath: &dyn Fn(&Path) -> rustix::io
         at.push(name);
         match made {
             // Without the umask. Whatever has taken its place meanwhile is beneath the volume, or is not opened.
-            Ok(()) => rustix::fs::chmod(format!("/proc/self/fd/{}", beneath(&at)?.as_raw_fd()), mode)?,
+            Ok(()) => {
+                let fresh = beneath(&at)?;
+                rustix::fs::chmod(format!("/proc/self/fd/{}", fresh.as_raw_fd()), mode)?;
+            }
             Err(rustix::io::Errno::EXIST) => {}
             Err(e) => return Err(e.into()),
         }
