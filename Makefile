@@ -4,7 +4,9 @@ TARGET := x86_64-unknown-linux-gnu
 MINI := target/$(TARGET)/release/mini
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
-.PHONY: start build test lint unit it e2e bench soak
+WEB := src/addons/dashboard/web
+
+.PHONY: start build test lint unit it e2e bench soak dashboard dashboard-check
 
 build:
 	@scripts/setup.sh build
@@ -19,11 +21,23 @@ start: build
 test: lint
 	TEST_CONTAINERD=1 cargo test --workspace
 
-lint:
-	@scripts/setup.sh test
+lint: dashboard-check
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo-deny --log-level error check licenses bans sources
+
+# The dashboard's page, built anew from its source. Building mini itself needs no npm: the result is committed.
+dashboard: $(WEB)/node_modules/.package-lock.json
+	cd $(WEB) && npm run --silent build
+
+# What is committed is what the source makes, and the source's own tests pass.
+dashboard-check:
+	@scripts/setup.sh test
+	@$(MAKE) --silent $(WEB)/node_modules/.package-lock.json
+	cd $(WEB) && npm run --silent check && npm test --silent
+
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
+	cd $(WEB) && npm ci --silent --ignore-scripts --no-audit --no-fund
 
 bench: build
 	@scripts/setup.sh test

@@ -4,7 +4,6 @@
 //! JSON object.
 
 mod cri;
-mod dns;
 mod floor;
 mod load;
 mod pods;
@@ -31,8 +30,6 @@ enum Command {
     Pods(pods::Pods),
     /// Sandbox, create and start straight over CRI: the floor of a pod
     Cri(cri::Cri),
-    /// Questions to a name server
-    Dns(dns::Dns),
     /// Write and watch while the server is being killed; then verify both
     Soak(soak::Soak),
 }
@@ -60,7 +57,6 @@ fn run() -> anyhow::Result<serde_json::Value> {
             Command::Floor(command) => command.run().await,
             Command::Pods(command) => command.run().await,
             Command::Cri(command) => command.run().await,
-            Command::Dns(command) => command.run(),
             Command::Soak(command) => command.run().await,
         }
     })

@@ -50,7 +50,14 @@ want_run() {
     need nft nftables
     kubectl_is_recent || need pip3 python3-pip
 }
-want_test() { want_build; want_run; need ip iproute2; need busybox busybox-static; need pip3 python3-pip; need python3 python3; need curl curl; }
+# The dashboard's page is tested in a browser where one can be had: Ubuntu has Chromium as a snap only.
+want_browser() {
+    local id=
+    command -v chromium google-chrome chromium-browser >/dev/null && return
+    [ -r /etc/os-release ] && id=$(. /etc/os-release && echo "$ID")
+    if [ "$id" = debian ]; then packages+=(chromium); fi
+}
+want_test() { want_browser; need node nodejs; need npm npm; want_build; want_run; need ip iproute2; need busybox busybox-static; need pip3 python3-pip; need python3 python3; need curl curl; }
 
 case "${1:-}" in
 build | run | test) "want_$1" ;;

@@ -8,6 +8,7 @@ mod addons;
 mod admin_client;
 mod completion;
 mod config;
+mod dashboard;
 mod images;
 mod inspect;
 mod invocation;
@@ -56,6 +57,8 @@ enum Command {
     Disable(addons::Disable),
     /// List addons, or show what one takes
     Addons(addons::Addons),
+    /// Make the dashboard reachable from this machine, or print a token to log in with
+    Dashboard(dashboard::Dashboard),
     /// Bring images straight into the node, list or remove them
     Images(images::Images),
     /// Find what commonly goes wrong, and pack a report to send along
@@ -116,6 +119,7 @@ fn run(mini: Mini, kubectls: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Command::Enable(command) => command.run(&config),
         Command::Disable(command) => command.run(&config),
         Command::Addons(command) => command.run(&config),
+        Command::Dashboard(command) => command.run(&config),
         Command::Images(command) => command.run(&config),
         Command::Inspect(command) => command.run(&config),
         Command::Reset(command) => command.run(&config),

@@ -135,6 +135,22 @@ impl Authority {
     }
 }
 
+/// A certificate of nobody's authority, and its key, as PEM text: for servers that no client verifies.
+pub(crate) fn self_signed(common_name: &str, sans: &[&str]) -> Result<(String, String), Error> {
+    let failed = |source| Error::Issue { subject: common_name.to_owned(), source };
+    let key = KeyPair::generate().map_err(failed)?;
+    let sans: Vec<String> = sans.iter().copied().map(str::to_owned).collect();
+    let mut params = CertificateParams::new(sans).map_err(failed)?;
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let now = SystemTime::now();
+    (params.not_before, params.not_after) = ((now - CLOCK_SKEW).into(), (now + LEAF_LIFE).into());
+    let cert = params.self_signed(&key).map_err(failed)?;
+    Ok((cert.pem(), key.serialize_pem()))
+}
+
 /// The key that signs service account tokens. An unreadable one is an error: replacing it would void every token.
 pub(crate) fn ensure_signing_key(pair: &Pair) -> Result<(), Error> {
     let failed = |source| Error::Issue { subject: "the service account key".to_owned(), source };

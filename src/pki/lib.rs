@@ -89,6 +89,14 @@ impl Pair {
     }
 }
 
+/// A certificate and key for two years that no authority signed, as PEM text.
+///
+/// # Errors
+/// When a name is none.
+pub fn self_signed(common_name: &str, sans: &[&str]) -> Result<(String, String), Error> {
+    issue::self_signed(common_name, sans)
+}
+
 /// Where everything is, once [`Pki::ensure`] has run.
 #[derive(Clone, Debug)]
 pub struct Pki {

@@ -114,8 +114,15 @@ impl Cluster {
         command
     }
 
+    /// A `mini` command to run in any way.
+    pub(crate) fn mini_command<I: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = I>) -> Command {
+        let mut command = self.command(env!("CARGO_BIN_EXE_mini"));
+        command.args(arguments);
+        command
+    }
+
     pub(crate) fn mini_output<I: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = I>) -> Output {
-        self.command(env!("CARGO_BIN_EXE_mini")).args(arguments).output().unwrap()
+        self.mini_command(arguments).output().unwrap()
     }
 
     /// Runs `mini`; its standard output.

@@ -9,6 +9,7 @@
 mod addons;
 mod cluster;
 mod commands;
+mod dashboard;
 mod image;
 mod leftovers;
 mod lifecycle;
@@ -53,6 +54,7 @@ const SHARED: &[Test] = &[
     ("images_are_pulled_by_policy_and_with_secrets", registry::pull),
     ("pods_speak_to_the_api", services::api_from_pod),
     ("addons_are_enabled_and_leave_nothing", addons::engine),
+    ("the_dashboard_is_used", dashboard::used),
 ];
 
 /// Tests that need the instance for themselves; in this order.
