@@ -1,4 +1,4 @@
-//! The test image: `/bin/busybox` of the machine with all its names, as a one-layer OCI archive.
+//! The test image: `/bin/busybox` of the machine with all its names, and `getent`, as a one-layer OCI archive.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -71,9 +71,20 @@ fn layer() -> Vec<u8> {
         header.set_size(0);
         tar.append_link(&mut header, format!("bin/{name}"), "busybox").unwrap();
     }
+    add_getent(&mut tar);
     add(&mut tar, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n");
     add(&mut tar, "etc/group", b"root:x:0:\nnobody:x:65534:\n");
     tar.into_inner().unwrap()
+}
+
+/// The C library and a program that resolves names with it, as busybox does not.
+fn add_getent(tar: &mut Builder<impl std::io::Write>) {
+    let needed = Command::new("ldd").arg("/usr/bin/getent").output().unwrap();
+    let needed = String::from_utf8(needed.stdout).unwrap();
+    for path in needed.split_whitespace().filter(|word| word.starts_with('/')) {
+        add(tar, path.trim_start_matches('/'), &std::fs::read(path).unwrap());
+    }
+    add(tar, "bin/getent", &std::fs::read("/usr/bin/getent").unwrap());
 }
 
 fn add(tar: &mut Builder<impl std::io::Write>, name: &str, content: &[u8]) {

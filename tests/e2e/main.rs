@@ -14,6 +14,7 @@ mod image;
 mod leftovers;
 mod lifecycle;
 mod moves;
+mod names;
 mod registry;
 mod restarts;
 mod services;
@@ -38,6 +39,8 @@ const SHARED: &[Test] = &[
     ("a_killed_container_is_restarted_and_a_deleted_pod_replaced", workloads::healing),
     ("apply_creates_changes_and_prunes", workloads::apply),
     ("a_service_is_reached_from_pod_host_and_itself", services::reach),
+    ("pods_find_each_other_by_name", names::resolve),
+    ("every_dns_policy_is_kept", names::policies),
     ("a_host_port_is_served", services::host_port),
     ("logs_and_exec", streams::logs_and_exec),
     ("attach_and_terminals", streams::attach),

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 /// The shape of the guestbook: one file of many documents, replication controllers and services, a front end that finds
-/// its back end by its environment.
+/// its back end by its name.
 const GUESTBOOK: &str = r#"
 apiVersion: v1
 kind: ReplicationController
@@ -57,7 +57,7 @@ spec:
         - -c
         - |
           mkdir -p /www/cgi-bin
-          printf '#!/bin/sh\necho Content-type: text/plain\necho\nwget -qO- http://%s:%s/index.html\n' $BACK_SERVICE_HOST $BACK_SERVICE_PORT > /www/cgi-bin/guests
+          printf '#!/bin/sh\necho Content-type: text/plain\necho\nset -- $(getent hosts back)\nwget -qO- http://$1:6379/index.html\n' > /www/cgi-bin/guests
           chmod +x /www/cgi-bin/guests
           exec httpd -f -p 80 -h /www
         ports: [{containerPort: 80}]
@@ -65,6 +65,7 @@ spec:
 "#;
 
 pub(crate) fn guestbook(cluster: &Cluster, space: &str) {
+    cluster.mini(["enable", "dns"]);
     cluster.create(space, GUESTBOOK);
     for (controller, replicas) in [("rc/back", "1"), ("rc/front", "2")] {
         until(controller, || cluster.field(space, controller, ".status.readyReplicas") == replicas);
