@@ -32,7 +32,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let node_name = config.fix_node_name()?;
     let node_ip = config.node_ip();
     let health = Health::default();
-    let board = Board::new(&health);
+    let board = Board::new(&health, config.api_only);
     let (stop, mut stopping) = watch::channel(None);
     let admin = Arc::new(Admin {
         about: Status {
@@ -81,17 +81,16 @@ async fn until_stopped(stopping: &mut watch::Receiver<Option<Stop>>) -> anyhow::
 struct Board {
     api: Component,
     scheduler: Component,
-    network: Component,
-    kubelet: Component,
+    /// Network and kubelet, where there are any.
+    machine: Option<(Component, Component)>,
 }
 
 impl Board {
-    fn new(health: &Health) -> Self {
+    fn new(health: &Health, api_only: bool) -> Self {
         Self {
             api: health.component("apiserver"),
             scheduler: health.component("scheduler"),
-            network: health.component("network"),
-            kubelet: health.component("kubelet"),
+            machine: (!api_only).then(|| (health.component("network"), health.component("kubelet"))),
         }
     }
 }
@@ -180,20 +179,25 @@ impl Node {
         let _ = admin.addons.set(addons.clone());
         addons.resume();
         let running = Arc::<Mutex<Running>>::default();
-        let machine = Machine {
-            network: crate::network_config(config, ip),
-            kubelet: kubelet_config(config, &pki, name, ip),
-            containerd: config.containerd_path()?,
-            client: identity::client(&server, &format!("system:node:{name}"), &["system:nodes"]),
-            caches,
-            network_line: board.network,
-            kubelet_line: board.kubelet,
-            admin: admin.clone(),
-            addons,
-            running: running.clone(),
-            cancel: components.clone(),
+        let machine = match board.machine {
+            None => tokio::spawn(std::future::ready(())),
+            Some((network_line, kubelet_line)) => tokio::spawn(
+                Machine {
+                    network: crate::network_config(config, ip),
+                    kubelet: kubelet_config(config, &pki, name, ip),
+                    containerd: config.containerd_path()?,
+                    client: identity::client(&server, &format!("system:node:{name}"), &["system:nodes"]),
+                    caches,
+                    network_line,
+                    kubelet_line,
+                    admin: admin.clone(),
+                    addons,
+                    running: running.clone(),
+                    cancel: components.clone(),
+                }
+                .run(),
+            ),
         };
-        let machine = tokio::spawn(machine.run());
         Ok(Self { store, components, tasks, machine, running, api, serving })
     }
 

@@ -53,24 +53,29 @@ impl Images {
 
 async fn import(client: &AdminClient, files: &[PathBuf]) -> anyhow::Result<()> {
     for file in files {
-        let body = if file == Path::new("-") {
-            streamed(tokio::io::stdin())
-        } else {
-            let open = tokio::fs::File::open(file).await;
-            streamed(open.with_context(|| format!("cannot read {}", file.display()))?)
-        };
-        let imported: Vec<String> = client
-            .call(Method::POST, "/images", body)
-            .await
-            .with_context(|| format!("cannot import {}", file.display()))?;
-        if imported.is_empty() {
-            bail!("{} holds no image with a name", file.display());
-        }
-        for reference in imported {
+        for reference in import_one(client, file).await? {
             output::print(format!("{reference}\n"))?;
         }
     }
     Ok(())
+}
+
+/// Sends one archive; the references that it brought.
+pub(crate) async fn import_one(client: &AdminClient, file: &Path) -> anyhow::Result<Vec<String>> {
+    let body = if file == Path::new("-") {
+        streamed(tokio::io::stdin())
+    } else {
+        let open = tokio::fs::File::open(file).await;
+        streamed(open.with_context(|| format!("cannot read {}", file.display()))?)
+    };
+    let imported: Vec<String> = client
+        .call(Method::POST, "/images", body)
+        .await
+        .with_context(|| format!("cannot import {}", file.display()))?;
+    if imported.is_empty() {
+        bail!("{} holds no image with a name", file.display());
+    }
+    Ok(imported)
 }
 
 /// A body that is read while it is sent: archives are large.

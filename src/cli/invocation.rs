@@ -32,6 +32,14 @@ impl Settings {
         Ok(Config::load(&Sources { file: self.config.clone(), environment: environment.collect(), flags })?)
     }
 
+    /// These settings with others before them.
+    pub(crate) fn with(&self, own: &[(&'static str, String)]) -> Self {
+        let mut settings = self.clone();
+        settings.data_dir = None;
+        settings.set.extend(own.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        settings
+    }
+
     /// The same settings for another process of this executable, which may have another working directory.
     pub(crate) fn arguments(&self) -> anyhow::Result<Vec<OsString>> {
         let mut arguments: Vec<OsString> = Vec::new();

@@ -6,6 +6,7 @@
 mod addon_server;
 mod addons;
 mod admin_client;
+mod ci;
 mod completion;
 mod config;
 mod dashboard;
@@ -65,8 +66,10 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Back to nothing: pods, networks, mounts, cgroups, changed sysctls and data
     Reset(reset::Reset),
+    /// Run a command against a cluster of its own, which is gone when the command ends
+    Ci(ci::Ci),
     /// Run in the foreground, as the unit and `start` do
-    Server,
+    Server(server::Server),
     /// Show versions
     Version(version::Version),
     /// Print a shell's completion script
@@ -107,6 +110,7 @@ fn run(mini: Mini, kubectls: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Command::Version(command) => return command.run(),
         Command::Man => return man::run(&mut Mini::command()),
         Command::AddonServer(server) => return server.run(),
+        Command::Ci(command) => return command.run(&settings),
         command => command,
     };
     let config = settings.load()?;
@@ -123,8 +127,10 @@ fn run(mini: Mini, kubectls: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Command::Images(command) => command.run(&config),
         Command::Inspect(command) => command.run(&config),
         Command::Reset(command) => command.run(&config),
-        Command::Server => server::run(config),
-        Command::Version(_) | Command::Completion(_) | Command::Man | Command::AddonServer(_) => Ok(ExitCode::SUCCESS),
+        Command::Server(command) => command.run(config),
+        Command::Version(_) | Command::Completion(_) | Command::Man | Command::AddonServer(_) | Command::Ci(_) => {
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

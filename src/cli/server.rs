@@ -10,7 +10,24 @@ use std::process::ExitCode;
 /// A log that a daemon writes is put aside at a start when it is longer than this.
 const LONG_LOG: u64 = 8 << 20;
 
-pub(crate) fn run(config: Config) -> anyhow::Result<ExitCode> {
+#[derive(clap::Args)]
+pub(crate) struct Server {
+    /// End when the process that started it ends, however it does
+    #[arg(long, hide = true)]
+    with_parent: bool,
+}
+
+impl Server {
+    pub(crate) fn run(&self, config: Config) -> anyhow::Result<ExitCode> {
+        if self.with_parent {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+                .context("cannot follow the process that started this one")?;
+        }
+        run(config)
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<ExitCode> {
     mini_telemetry::logs::init(&config.log_level).map_err(anyhow::Error::msg)?;
     let at_failure = config.clone();
     match serve(config) {

@@ -20,8 +20,14 @@ impl Field {
     /// The environment variable that sets it.
     #[must_use]
     pub fn variable(&self) -> String {
-        format!("MINI_{}", self.key.to_uppercase().replace('-', "_"))
+        variable(self.key)
     }
+}
+
+/// The environment variable that sets `key`.
+#[must_use]
+pub fn variable(key: &str) -> String {
+    format!("MINI_{}", key.to_uppercase().replace('-', "_"))
 }
 
 pub const FIELDS: &[Field] = &[
@@ -180,6 +186,13 @@ pub const FIELDS: &[Field] = &[
         default: "/etc/mini/addons",
         doc: "Addons of your own: a directory each, as addons/README.md describes. None may have the name of a core addon.",
         set: |config, text| absolute(text).map(|path| config.addons_dir = path),
+    },
+    Field {
+        key: "api-only",
+        default: "false",
+        doc: "Only the API, its controllers and the scheduler: no kubelet, no containers, no network. Needs neither root nor containerd; \
+              for tests of what speaks to the API.",
+        set: |config, text| parse(text, "true or false").map(|flag| config.api_only = flag),
     },
     Field {
         key: "log-level",

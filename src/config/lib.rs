@@ -9,7 +9,7 @@ mod instance;
 mod machine;
 mod sources;
 
-pub use fields::{FIELDS, Field, sample};
+pub use fields::{FIELDS, Field, sample, variable};
 pub use instance::{DEFAULT_DATA_DIR, Instance};
 pub use machine::find_program;
 pub use sources::{DEFAULT_FILE, Sources};
@@ -63,6 +63,8 @@ pub struct Config {
     pub addons: Vec<String>,
     /// Where the user's own addons are.
     pub addons_dir: PathBuf,
+    /// Without kubelet, containerd and network.
+    pub api_only: bool,
     /// In the syntax of `tracing_subscriber::EnvFilter`.
     pub log_level: String,
     /// Names on the machine that belong to this instance.

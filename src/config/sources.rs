@@ -86,6 +86,7 @@ impl Config {
             max_pods: 0,
             addons: Vec::new(),
             addons_dir: PathBuf::new(),
+            api_only: false,
             log_level: String::new(),
             instance: Instance::of(Path::new("")),
         };
