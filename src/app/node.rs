@@ -48,6 +48,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         images: OnceLock::new(),
         own_image: OnceLock::new(),
         addons: OnceLock::new(),
+        kubeconfig: config.admin_kubeconfig(),
         spool: config.data_dir.join("spool"),
         stop,
     });

@@ -91,6 +91,13 @@ impl AdminClient {
         Ok(())
     }
 
+    /// The administrator's kubeconfig; `None` when no server runs.
+    pub(crate) async fn kubeconfig(&self) -> anyhow::Result<Option<Bytes>> {
+        let Some(stream) = self.connect().await? else { return Ok(None) };
+        let (code, body) = send(stream, Method::GET, "/kubeconfig", empty()).await?;
+        if code.is_success() { Ok(Some(body)) } else { understood::<()>(code, &body).map(|()| None) }
+    }
+
     async fn connect(&self) -> anyhow::Result<Option<UnixStream>> {
         match UnixStream::connect(&self.socket).await {
             Ok(stream) => Ok(Some(stream)),

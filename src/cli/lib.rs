@@ -22,6 +22,7 @@ mod server;
 mod start;
 mod status;
 mod stop;
+mod unit;
 mod version;
 
 use clap::{CommandFactory as _, Parser, Subcommand};

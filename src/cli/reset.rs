@@ -1,7 +1,7 @@
 //! `mini reset`: back to nothing, whether the server still works or not.
 
 use crate::admin_client::block_on;
-use crate::{server, stop};
+use crate::{server, stop, unit};
 use anyhow::bail;
 use mini_config::Config;
 use std::io::{IsTerminal, Write};
@@ -31,6 +31,7 @@ impl Reset {
         if let Err(error) = block_on(stop::ask(config, true, Some(PATIENCE))) {
             eprintln!("{error:#}; going on without it");
         }
+        unit::stop(config);
         if let Some(process) = server::process(config)
             && !process.end(Duration::from_secs(2))
         {

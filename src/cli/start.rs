@@ -2,16 +2,12 @@
 
 use crate::admin_client::{AdminClient, block_on};
 use crate::invocation::Settings;
-use crate::{preflight, server, status};
+use crate::{preflight, server, status, unit};
 use anyhow::{Context as _, bail};
 use mini_config::Config;
 use mini_config::admin::{State, Status};
-use std::path::Path;
-use std::process::{Child, Command, ExitCode};
+use std::process::{Child, ExitCode};
 use std::time::{Duration, Instant};
-
-const UNIT: &str = "mini.service";
-const UNIT_DIRECTORIES: [&str; 3] = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 
 #[derive(clap::Args)]
 pub(crate) struct Start {
@@ -76,12 +72,8 @@ impl Start {
 }
 
 fn launch(config: &Config, settings: &Settings) -> anyhow::Result<Started> {
-    let unit = UNIT_DIRECTORIES.iter().any(|directory| Path::new(directory).join(UNIT).exists());
-    if unit && settings.is_empty() && Path::new("/run/systemd/system").is_dir() {
-        let done = Command::new("systemctl").args(["start", "--no-block", UNIT]).status();
-        if !done.context("cannot run systemctl")?.success() {
-            bail!("systemd did not start {UNIT}; see `systemctl status mini`");
-        }
+    if unit::is_installed() && settings.is_empty() {
+        unit::start()?;
         return Ok(Started::Unit);
     }
     server::rotate_log(config);

@@ -1,7 +1,7 @@
 //! `mini stop`: pods and all processes end, in order.
 
 use crate::admin_client::{self, AdminClient, block_on};
-use crate::server;
+use crate::{server, unit};
 use anyhow::bail;
 use http::Method;
 use mini_config::Config;
@@ -25,9 +25,14 @@ pub(crate) struct Stop {
 
 impl Stop {
     pub(crate) fn run(&self, config: &Config) -> anyhow::Result<ExitCode> {
-        config.check_root()?;
         let limit = (self.timeout > 0).then(|| Duration::from_secs(self.timeout));
         let was_running = block_on(ask(config, self.keep_pods, limit))?;
+        // Whoever may speak to the server may stop it; the rest is root's.
+        if !mini_sys::is_root() && !config.api_only {
+            println!("{}", if was_running { "mini has stopped" } else { "mini is not running" });
+            return Ok(ExitCode::SUCCESS);
+        }
+        unit::stop(config);
         // A server that was killed leaves its pods behind.
         let left = if self.keep_pods { Vec::new() } else { mini_app::teardown::end_processes(config, GRACE) };
         match (was_running, left.len()) {

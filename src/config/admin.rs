@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `GET /status` | – | `Status` |
 //! | `POST /stop` | `Stop` | 202 `Reply`; the socket goes away when the server has stopped |
+//! | `GET /kubeconfig` | – | the administrator's kubeconfig, YAML |
 //! | `POST /images` | a tar | `Vec<String>`: the references that were imported |
 //! | `GET /images` | – | `Vec<Image>` |
 //! | `DELETE /images?ref=…` | – | `Vec<String>`: what was removed |

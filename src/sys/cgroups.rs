@@ -18,6 +18,14 @@ pub fn is_in(pid: i32, names: &[String]) -> bool {
 /// Removes these groups and all below from every hierarchy. They must be empty of processes. Returns what would not go.
 pub fn remove(names: &[String]) -> Vec<(PathBuf, io::Error)> {
     let mut failed = Vec::new();
+    // systemd makes its slices again unless it is the one that ends them.
+    for name in names.iter().filter(|_| crate::systemd::is_running()) {
+        if let Some(slice) = name.rsplit('/').next().filter(|last| last.ends_with(".slice"))
+            && let Err(error) = crate::systemd::stop(slice)
+        {
+            failed.push((PathBuf::from(name), error));
+        }
+    }
     for hierarchy in hierarchies() {
         for name in names {
             let group = hierarchy.join(name.trim_start_matches('/'));

@@ -10,6 +10,7 @@ pub mod mounts;
 pub mod net;
 pub mod pause;
 pub mod process;
+pub mod systemd;
 
 pub use pause::pause;
 
