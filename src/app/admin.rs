@@ -171,7 +171,7 @@ impl Admin {
 
     fn kubeconfig(&self) -> Answer {
         let text = std::fs::read(&self.kubeconfig).map_err(Refusal::internal)?;
-        Ok(Response::new(Full::from(text)))
+        Ok(Response::new(Full::from(text).boxed()))
     }
 
     async fn stop(&self, request: Request<Incoming>) -> Answer {

@@ -217,7 +217,7 @@ fn certificates(m: &Machine) -> Vec<Finding> {
 fn disk(m: &Machine) -> Vec<Finding> {
     let there = m.config.data_dir.ancestors().find(|part| part.exists()).unwrap_or(Path::new("/"));
     let Ok(found) = rustix::fs::statvfs(there) else { return Vec::new() };
-    let percent = |free: u64, all: u64| if all == 0 { 100 } else { free * 100 / all };
+    let percent = |free: u64, all: u64| (free * 100).checked_div(all).unwrap_or(100);
     let (space, inodes) = (percent(found.f_bavail, found.f_blocks), percent(found.f_favail, found.f_files));
     let told = |what: &str, free: u64| {
         let text = format!("only {free} % of the {what} of {} are free; pods are evicted below 15 %", there.display());
