@@ -8,6 +8,7 @@ mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
 mod service_account;
+mod storage;
 
 use crate::authz::escalation;
 use crate::{ApiServer, Call, UserInfo};
@@ -83,6 +84,9 @@ pub const CHAIN: &[Plugin] = &[
     Plugin { name: "NodeRestriction", mutate: None, validate: Some(Hook::Sync(node_restriction::validate)) },
     Plugin { name: "Priority", mutate: Some(Hook::Sync(priority::mutate)), validate: None },
     Plugin { name: "DefaultTolerationSeconds", mutate: Some(Hook::Sync(default_tolerations::mutate)), validate: None },
+    Plugin { name: "DefaultStorageClass", mutate: Some(Hook::Sync(storage::default_class)), validate: None },
+    Plugin { name: "StorageObjectInUseProtection", mutate: Some(Hook::Sync(storage::protect)), validate: None },
+    Plugin { name: "PersistentVolumeClaimResize", mutate: None, validate: Some(Hook::Sync(storage::resize)) },
     Plugin { name: "RoleEscalation", mutate: None, validate: Some(Hook::Sync(escalation::validate)) },
 ];
 

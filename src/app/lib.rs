@@ -40,6 +40,7 @@ fn network_config(config: &Config, node_ip: std::net::IpAddr) -> mini_network::C
         pod_cidr: config.pod_cidr,
         service_cidr: config.service_cidr,
         node_ip,
+        own_ports: vec![config.api_port, config.kubelet_port],
         data_dir: config.data_dir.clone(),
     }
 }

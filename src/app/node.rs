@@ -168,7 +168,7 @@ impl Node {
 
         let manager = identity::client(&server, identity::CONTROLLER_MANAGER, &[]);
         let caches = Caches::new(manager.clone(), components.clone());
-        let controllers = controllers_config(&pki, &server)?;
+        let controllers = controllers_config(config, &pki, &server, name, ip)?;
         let scheduler = identity::client(&server, identity::SCHEDULER, &[]);
         let tasks = vec![
             mini_controllers::spawn(manager, caches.clone(), controllers, health, components.clone()),
@@ -382,8 +382,17 @@ async fn serve(listener: Listener, server: Arc<ApiServer>, component: Component,
     }
 }
 
-fn controllers_config(pki: &Pki, server: &Arc<ApiServer>) -> anyhow::Result<mini_controllers::Config> {
+fn controllers_config(
+    config: &Config,
+    pki: &Pki,
+    server: &Arc<ApiServer>,
+    name: &str,
+    address: IpAddr,
+) -> anyhow::Result<mini_controllers::Config> {
     let server = server.clone();
+    // Kubelet and provisioner compare paths, and follow no link.
+    let data_dir = std::fs::canonicalize(&config.data_dir)
+        .with_context(|| format!("cannot resolve {}", config.data_dir.display()))?;
     Ok(mini_controllers::Config {
         cluster_ca: std::fs::read_to_string(&pki.ca).with_context(|| format!("cannot read {}", pki.ca.display()))?,
         sign_legacy_token: Arc::new(move |t| {
@@ -391,6 +400,7 @@ fn controllers_config(pki: &Pki, server: &Arc<ApiServer>) -> anyhow::Result<mini
                 .map_err(|status| status.to_string())
         }),
         finished_pods: mini_controllers::Config::FINISHED_PODS,
+        node: mini_controllers::Node { name: name.to_owned(), address, volumes: data_dir.join("storage") },
     })
 }
 

@@ -10,6 +10,7 @@ pub mod recorder;
 mod reflector;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod volumes;
 
 pub use cache::{Cache, Change, Scope, Subscription};
 pub use caches::Caches;

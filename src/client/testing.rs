@@ -103,6 +103,11 @@ impl FakeApi {
         self.store.lock().refuse(plural, times, code, message);
     }
 
+    /// Answers every list of a plural with this code, from now on.
+    pub fn refuse_lists(&self, plural: &str, code: u16) {
+        self.store.lock().refuse_lists(plural, code);
+    }
+
     /// The writes (everything but GET) answered so far.
     #[must_use]
     pub fn writes(&self) -> Vec<Call> {

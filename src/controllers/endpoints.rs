@@ -14,8 +14,8 @@ use crate::endpoint_pods::{self, addresses, hostname, of_pods, selector, target}
 use crate::owner::matches;
 use crate::pods;
 
-const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
-const MANAGER: &str = "endpoint-controller";
+pub(crate) const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+pub(crate) const MANAGER: &str = "endpoint-controller";
 /// More addresses are left out: this is the old form.
 const MOST: usize = 1000;
 

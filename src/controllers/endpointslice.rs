@@ -1,19 +1,16 @@
 //! EndpointSlices of Services with a selector: which pod addresses serve, within milliseconds of their readiness.
 
-mod slices;
+pub(crate) mod slices;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
-use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use mini_client::{Cache, Caches, Client, reference};
-use serde_json::json;
 
-use crate::driver::{Key, Outcome, Source, Writes, code, optional};
+use crate::driver::{Key, Outcome, Source, Writes};
 use crate::endpoint_pods::{self, addresses, hostname, of_pods, selector, target};
 use crate::owner::matches;
 use crate::pods;
-use slices::{Group, Plan};
+use slices::Group;
 
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
@@ -98,33 +95,6 @@ impl Controller {
         labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
         labels
     }
-
-    async fn carry_out(&self, service: &Service, plan: Plan, writes: &mut Writes) -> Outcome {
-        let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
-        let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), namespace);
-        for slice in plan.create {
-            let created = api.create(&PostParams::default(), &slice).await;
-            match created {
-                Ok(created) => writes.wrote(&self.slices, &created),
-                // The namespace is leaving.
-                Err(error) if matches!(code(&error), 403 | 404) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        for slice in plan.update {
-            let name = slice.metadata.name.clone().unwrap_or_default();
-            let meta = json!({"labels": slice.metadata.labels, "resourceVersion": slice.metadata.resource_version});
-            let patch = json!({"metadata": meta, "endpoints": slice.endpoints, "ports": slice.ports});
-            let written = api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
-            writes.wrote(&self.slices, &written);
-        }
-        for slice in plan.delete {
-            let name = slice.metadata.name.clone().unwrap_or_default();
-            optional(api.delete(&name, &DeleteParams::default()).await)?;
-            writes.deleted(&self.slices, slice.as_ref());
-        }
-        Ok(None)
-    }
 }
 
 /// A service's ports as this pod serves them.
@@ -168,13 +138,11 @@ impl crate::driver::Controller for Controller {
         if service.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
-        let Some(selector) = selector(&service) else {
-            // Its endpoints are somebody else's to keep; what was ours goes.
-            let plan = Plan { delete: present, ..Plan::default() };
-            return self.carry_out(&service, plan, writes).await;
-        };
-        let plan = slices::plan(&service, Self::labels(&service), self.wish(&service, &selector), present);
-        self.carry_out(&service, plan, writes).await
+        // Without a selector its endpoints are somebody else's to keep, and what is there stays.
+        let Some(selector) = selector(&service) else { return Ok(None) };
+        let groups = self.wish(&service, &selector);
+        let plan = slices::plan(service.as_ref(), Self::labels(&service), groups, present);
+        slices::carry_out(&self.client, &self.slices, &key.namespace, plan, writes).await
     }
 }
 

@@ -80,3 +80,8 @@ pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
     let conditions = object["status"]["conditions"].as_array();
     conditions.into_iter().flatten().find(|condition| condition["type"] == kind).unwrap_or(&NONE)
 }
+
+/// The machine that controllers think they are on.
+pub(crate) fn node() -> crate::Node {
+    crate::Node { name: "n".to_owned(), address: [192, 0, 2, 1].into(), volumes: "/nowhere".into() }
+}

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use kube::Client;
-use mini_client::{CancellationToken, Queue, Scope};
+use mini_client::{CancellationToken, Queue, Recorder, Scope};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -27,6 +27,8 @@ use sink::{RowSink, Stub};
 const WORKERS: usize = 16;
 /// How often the served kinds are asked for again.
 const DISCOVERY: Duration = Duration::from_secs(300);
+/// A kind that cannot be listed for this long is not waited for any more: owners are looked up live anyway.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Kinds that never own and are never owned, and come in numbers.
 const IGNORED: &[(&str, &str)] = &[("", "events"), ("events.k8s.io", "events")];
 
@@ -37,12 +39,13 @@ pub(crate) struct Collector {
     graph: Mutex<Graph>,
     rows: Mutex<Vec<Arc<Served>>>,
     queue: Queue<Uid>,
+    recorder: Recorder,
 }
 
 /// Runs until `cancel`.
-pub(crate) async fn run(client: Client, cancel: CancellationToken) {
-    let collector =
-        Arc::new(Collector { client, graph: Mutex::default(), rows: Mutex::default(), queue: Queue::new() });
+pub(crate) async fn run(client: Client, recorder: Recorder, cancel: CancellationToken) {
+    let (graph, rows) = (Mutex::default(), Mutex::default());
+    let collector = Arc::new(Collector { client, graph, rows, queue: Queue::new(), recorder });
     tokio::select! {
         () = cancel.cancelled() => {}
         () = collector.clone().discover(cancel.clone()) => {}
@@ -84,6 +87,12 @@ impl Collector {
         let row = Arc::new(row);
         self.rows.lock().push(row.clone());
         self.graph.lock().expect_row(url.clone());
+        let (impatient, awaited) = (self.clone(), url.clone());
+        tokio::spawn(cancel.clone().run_until_cancelled_owned(async move {
+            sleep(PATIENCE).await;
+            let suspects = impatient.graph.lock().listed(&awaited);
+            suspects.into_iter().for_each(|uid| impatient.queue.add(uid));
+        }));
         let sink = Arc::new(RowSink { collector: self.clone(), row, url: url.clone() });
         let following =
             mini_client::follow::<Stub, _>(self.client.clone(), url, Scope::default(), sink, cancel.clone());

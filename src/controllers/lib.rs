@@ -9,10 +9,12 @@ mod driver;
 mod endpoint_pods;
 mod endpoints;
 mod endpointslice;
+mod endpointslice_mirroring;
 #[cfg(test)]
 mod fake;
 mod garbage_collector;
 mod legacy_token;
+mod load_balancer;
 mod namespace;
 mod node_lifecycle;
 mod owner;
@@ -22,7 +24,11 @@ mod replicaset;
 mod root_ca;
 mod served;
 mod service_account;
+mod storage;
+mod taint_eviction;
 
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mini_client::{Caches, CancellationToken, Client, Recorder};
@@ -40,6 +46,18 @@ pub struct Config {
     pub sign_legacy_token: SignLegacyToken,
     /// Finished pods beyond this many are deleted, oldest first (upstream's `--terminated-pod-gc-threshold`).
     pub finished_pods: usize,
+    /// The machine the controllers run on.
+    pub node: Node,
+}
+
+/// What controllers must know of their own machine.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub name: String,
+    /// Where Services of type LoadBalancer answer.
+    pub address: IpAddr,
+    /// The folder of volumes that are made on the node's own disk; without symbolic links.
+    pub volumes: PathBuf,
 }
 
 impl std::fmt::Debug for Config {
@@ -86,9 +104,15 @@ pub fn spawn(
         start!(endpoints::Controller::new(&client, &caches));
         start!(namespace::Controller::new(&client, &caches));
         start!(node_lifecycle::Controller::new(&client, &caches, recorder("node-controller")));
+        start!(taint_eviction::Controller::new(&client, &caches, recorder("taint-eviction-controller")));
+        start!(endpointslice_mirroring::Controller::new(&client, &caches));
+        start!(storage::binder::Controller::new(&client, &caches, recorder("persistentvolume-controller")));
+        start!(storage::protection::Controller::new(&client, &caches));
+        start!(storage::hostpath::Controller::new(&client, &caches, &config.node, recorder(storage::hostpath::NAME)));
+        start!(load_balancer::Controller::new(&client, &caches, &config.node, recorder("service-controller")));
         start!(clusterrole_aggregation::Controller::new(&client, &caches));
         start!(pod_gc::Controller::new(&client, &caches, config.finished_pods));
-        running.spawn(garbage_collector::run(client.clone(), cancel.clone()));
+        running.spawn(garbage_collector::run(client.clone(), recorder("garbage-collector-controller"), cancel.clone()));
         tokio::select! {
             _ = futures::future::join_all(syncs) => component.ready(),
             () = cancel.cancelled() => {}

@@ -1,11 +1,12 @@
-//! Notices nodes that stopped renewing their Lease, and taints nodes by their conditions.
+//! Notices nodes that stopped renewing their Lease, tells that their pods are not ready, and taints nodes by their
+//! conditions.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
@@ -16,6 +17,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::driver::{Key, Outcome, Source, Writes, optional};
+use crate::pods;
 
 const LEASES: &str = "kube-node-lease";
 /// A node that said nothing for this long is not known to be ready (upstream's node monitor grace period).
@@ -35,6 +37,7 @@ pub(crate) struct Controller {
     client: Client,
     nodes: Cache<Node>,
     leases: Cache<Lease>,
+    pods: Cache<Pod>,
     recorder: Recorder,
     /// What was last heard of each node, by our own clock: theirs may differ.
     heard: Arc<Mutex<HashMap<String, (String, Instant)>>>,
@@ -44,7 +47,8 @@ impl Controller {
     pub(crate) fn new(client: &Client, caches: &Caches, recorder: Recorder) -> Self {
         let scope = Scope { namespace: Some(LEASES.to_owned()), ..Scope::default() };
         let leases = caches.scoped(scope);
-        Self { client: client.clone(), nodes: caches.of(), leases, recorder, heard: Arc::default() }
+        let (nodes, pods) = (caches.of(), caches.of());
+        Self { client: client.clone(), nodes, leases, pods, recorder, heard: Arc::default() }
     }
 
     /// How long ago a node last renewed its lease or wrote its status.
@@ -81,10 +85,33 @@ impl Controller {
         }
         Ok(())
     }
+
+    /// Nobody vouches any more for the pods of a node that is silent: they leave the endpoints of their Services.
+    async fn mark_pods_not_ready(&self, node: &str, writes: &mut Writes) -> Result<(), kube::Error> {
+        let here = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);
+        for pod in self.pods.list().into_iter().filter(|pod| here(pod) && pods::is_ready(pod)) {
+            let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime": Time(Timestamp::now())});
+            let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
+            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+            let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+            let name = pod.metadata.name.as_deref().unwrap_or_default();
+            let patched = api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+            if let Some(written) = optional(patched)? {
+                writes.wrote(&self.pods, &written);
+                self.recorder.event(&reference(pod.as_ref()), EventType::Warning, "NodeNotReady", "Node is not ready");
+            }
+        }
+        Ok(())
+    }
 }
 
 fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a NodeCondition> {
     node.status.as_ref()?.conditions.iter().flatten().find(|condition| condition.type_ == kind)
+}
+
+/// Nothing is known of it any more.
+fn is_lost(node: &Node) -> bool {
+    condition(node, "Ready").is_some_and(|ready| ready.status == "Unknown")
 }
 
 fn is_ours(taint: &Taint) -> bool {
@@ -140,9 +167,10 @@ impl crate::driver::Controller for Controller {
             return Ok(None);
         };
         let silence = self.silence(&key.name, &node);
-        let unknown = condition(&node, "Ready").is_some_and(|ready| ready.status == "Unknown");
+        let unknown = is_lost(&node);
         if silence >= GRACE && !unknown {
             self.mark_unknown(&node, writes).await?;
+            self.mark_pods_not_ready(&key.name, writes).await?;
             return Ok(None);
         }
         let wished = taints(&node, Timestamp::now());
@@ -161,7 +189,10 @@ impl crate::driver::Controller for Controller {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::sleep;
+
     use super::*;
+    use crate::fake::{Running, condition as condition_of};
 
     fn node(ready: &str, unschedulable: bool) -> Node {
         serde_json::from_value(json!({"metadata": {"name": "n"},
@@ -184,5 +215,34 @@ mod tests {
         ];
         assert_eq!(keys(&node("Unknown", false)), unknown);
         assert_eq!(keys(&node("True", true)), ["mine:NoSchedule", "node.kubernetes.io/unschedulable:NoSchedule"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_pods_of_a_silent_node_are_not_ready_any_more() {
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        let pod = |name: &str, node: &str| {
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "a"},
+                "spec": {"nodeName": node}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+        };
+        let running = Running::new(&[node, pod("lost", "n"), pod("other", "m")]);
+        running.start(Controller::new(&running.client, &running.caches, running.recorder()));
+        sleep(Duration::from_secs(38)).await;
+        let ready = |name: &str| {
+            let pod = running.api.get("pods", "a", name).unwrap_or_default();
+            condition_of(&pod, "Ready")["status"] == "True"
+        };
+        assert!(ready("lost"));
+        sleep(Duration::from_secs(4)).await;
+        assert!(!ready("lost") && ready("other"));
+        let node = running.api.get("nodes", "", "n").unwrap_or_default();
+        assert_eq!(node["spec"]["taints"][1]["key"], UNREACHABLE);
+        assert!(
+            running
+                .api
+                .list("events")
+                .iter()
+                .any(|event| event["reason"] == "NodeNotReady" && event["involvedObject"]["name"] == "lost")
+        );
     }
 }

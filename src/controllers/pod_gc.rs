@@ -1,14 +1,17 @@
 //! Deletes pods nobody will ever finish: those of vanished nodes, those deleted before they had one, and the oldest
 //! finished ones beyond a threshold.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Api;
-use kube::api::{DeleteParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use mini_client::{Cache, Caches, Change, Client};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::time::Instant;
 
 use crate::driver::{Key, Outcome, Source, Writes, optional};
 use crate::pods;
@@ -21,11 +24,32 @@ pub(crate) struct Controller {
     pods: Cache<Pod>,
     nodes: Cache<Node>,
     finished: usize,
+    /// Since when each node that pods name has been missed here. The pods' own ages say nothing about that.
+    missed: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 impl Controller {
     pub(crate) fn new(client: &Client, caches: &Caches, finished: usize) -> Self {
-        Self { client: client.clone(), pods: caches.of(), nodes: caches.of(), finished }
+        Self { client: client.clone(), pods: caches.of(), nodes: caches.of(), finished, missed: Arc::default() }
+    }
+
+    /// How long the pods of an absent node are still to be kept.
+    fn quarantine_left(&self, node: &str) -> Duration {
+        let since = *self.missed.lock().entry(node.to_owned()).or_insert_with(Instant::now);
+        QUARANTINE.saturating_sub(since.elapsed())
+    }
+
+    /// A pod that nobody runs any more ends before it goes, so that its owner counts it rightly.
+    async fn end(&self, pod: &Pod) -> Result<(), kube::Error> {
+        if pods::is_finished(pod) {
+            return Ok(());
+        }
+        let condition = pods::disruption("DeletionByPodGC", "PodGC: node no longer exists");
+        let patch =
+            json!({"metadata": {"uid": pod.metadata.uid}, "status": {"phase": "Failed", "conditions": [condition]}});
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        optional(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await).map(drop)
     }
 
     async fn delete(&self, pod: &Pod, writes: &mut Writes) -> Result<(), kube::Error> {
@@ -71,13 +95,17 @@ impl crate::driver::Controller for Controller {
             let suspect = !matches!(change, Change::Deleted(_)) && (homeless || unborn || pods::is_finished(pod));
             suspect.then(|| Key::of(pod.as_ref())).into_iter().collect()
         });
-        let all = self.pods.clone();
+        let (all, missed) = (self.pods.clone(), self.missed.clone());
         let nodes = Source::of(&self.nodes, move |change| match change {
             Change::Deleted(gone) => {
                 let name = gone.metadata.name.as_deref();
+                missed.lock().insert(name.unwrap_or_default().to_owned(), Instant::now());
                 all.list().iter().filter(|pod| node(pod) == name).map(|pod| Key::of(pod.as_ref())).collect()
             }
-            _ => Vec::new(),
+            _ => {
+                missed.lock().remove(change.object().metadata.name.as_deref().unwrap_or_default());
+                Vec::new()
+            }
         });
         vec![pods, nodes]
     }
@@ -87,16 +115,13 @@ impl crate::driver::Controller for Controller {
         match node(&pod) {
             None if pod.metadata.deletion_timestamp.is_some() => self.delete(&pod, writes).await?,
             Some(name) if self.nodes.get("", name).is_none() => {
-                let since = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
-                let age = since.map_or(SignedDuration::ZERO, |since| Timestamp::now().duration_since(since));
-                let left = SignedDuration::try_from(QUARANTINE).unwrap_or_default() - age;
-                if let Ok(left) = Duration::try_from(left)
-                    && !left.is_zero()
-                {
+                let left = self.quarantine_left(name);
+                if !left.is_zero() {
                     return Ok(Some(left));
                 }
                 let nodes: Api<Node> = Api::all(self.client.clone());
                 if nodes.get_opt(name).await?.is_none() {
+                    self.end(&pod).await?;
                     self.delete(&pod, writes).await?;
                 }
             }
@@ -110,5 +135,48 @@ impl crate::driver::Controller for Controller {
             _ => {}
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::fake::{Running, named};
+
+    #[tokio::test(start_paused = true)]
+    async fn pods_outlive_their_node_by_the_quarantine_however_old_they_are() {
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "old", "namespace": "a",
+            "creationTimestamp": "2020-01-01T00:00:00Z"}, "spec": {"nodeName": "n"}, "status": {"phase": "Running"}});
+        let running = Running::new(&[node.clone(), pod]);
+        running.start(Controller::new(&running.client, &running.caches, 10));
+        sleep(Duration::from_secs(60)).await;
+        running.api.remove("v1", "nodes", "", "n");
+        sleep(Duration::from_secs(30)).await;
+        running.api.put(&node);
+        sleep(Duration::from_secs(30)).await;
+        running.api.remove("v1", "nodes", "", "n");
+        sleep(Duration::from_secs(39)).await;
+        assert_eq!(running.api.list("pods").len(), 1, "a node that came back starts the wait anew");
+        sleep(Duration::from_secs(2)).await;
+        assert!(running.api.list("pods").is_empty());
+        let told = |call: &mini_client::testing::Call| call.body["status"]["phase"] == "Failed";
+        assert!(running.api.writes().iter().any(told), "its end is written first");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_finished_pods_go_beyond_the_threshold() {
+        let pod = |name: &str, year: u32| {
+            json!({"apiVersion": "v1", "kind": "Pod", "status": {"phase": "Succeeded"},
+                "metadata": {"name": name, "namespace": "a", "creationTimestamp": format!("{year}-01-01T00:00:00Z")}})
+        };
+        let running = Running::new(&[pod("young", 2022), pod("oldest", 2020), pod("old", 2021)]);
+        running.start(Controller::new(&running.client, &running.caches, 2));
+        sleep(Duration::from_secs(1)).await;
+        let left = running.api.list("pods");
+        assert_eq!((left.len(), named(&left, "oldest").is_null()), (2, true));
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
@@ -29,6 +31,24 @@ fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
 
 pub(crate) fn is_ready(pod: &Pod) -> bool {
     ready_condition(pod).is_some_and(|condition| condition.status == "True")
+}
+
+/// The names of the claims a pod uses, its own ephemeral ones included.
+pub(crate) fn claims(pod: &Pod) -> impl Iterator<Item = String> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(|volume| match &volume.persistent_volume_claim {
+        Some(source) => Some(source.claim_name.clone()),
+        None => {
+            let pod = pod.metadata.name.as_deref().unwrap_or_default();
+            volume.ephemeral.as_ref().map(|_| format!("{pod}-{}", volume.name))
+        }
+    })
+}
+
+/// The condition by which the controllers of a pod tell a removal from a failure of its own.
+pub(crate) fn disruption(reason: &str, message: &str) -> Value {
+    json!({"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message,
+        "lastTransitionTime": Time(Timestamp::now())})
 }
 
 /// Whether a pod counts as available, and for a ready one that does not yet, when it will.
@@ -113,8 +133,6 @@ fn restarts(pod: &Pod) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
-
     use super::*;
 
     fn pod(name: &str, node: Option<&str>, phase: &str, ready: bool, extra: &Value) -> Arc<Pod> {

@@ -9,7 +9,7 @@ pub(crate) mod status;
 mod terminate;
 pub(crate) mod worker;
 
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodStatus};
 
 pub(crate) fn uid(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or_default()
@@ -34,6 +34,10 @@ pub(crate) fn restart_policy(pod: &Pod) -> &str {
 
 pub(crate) fn host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false)
+}
+
+pub(crate) fn is_ready(status: &PodStatus) -> bool {
+    status.conditions.iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Seconds given to the containers to end.

@@ -31,6 +31,8 @@ pub struct Config {
     pub pod_cidr: Ipv4Net,
     pub service_cidr: Ipv4Net,
     pub node_ip: IpAddr,
+    /// Ports of the node's own API and kubelet: no Service takes them, whatever addresses it names.
+    pub own_ports: Vec<u16>,
     /// The instance's data directory; this room owns `cni/` and `sysctls.json` in it.
     pub data_dir: PathBuf,
 }

@@ -160,7 +160,7 @@ impl Proxy {
         for key in dirty {
             let fragment = self.services.get(key).map(|service| {
                 let slices = self.slices.get(key).into_iter().flat_map(BTreeMap::values).map(Arc::as_ref);
-                render::fragment(&service::ports(service, slices), self.config.pod_cidr, self.config.node_ip)
+                render::fragment(&service::ports(service, slices), &self.config)
             });
             match fragment {
                 Some(fragment) => drop(self.fragments.insert(key.clone(), fragment)),

@@ -11,6 +11,8 @@ use mini_client::{Client, EventType, Recorder, reference};
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::claims::{self, Choice};
+
 /// How a binding ended.
 pub(crate) enum Bound {
     Done(Arc<Pod>),
@@ -46,6 +48,20 @@ impl Binder {
             };
             // The loop is gone only at shutdown.
             let _ = outcomes.send(bound);
+        });
+    }
+
+    /// Writes what the pod's claims need to be bound on its node. The pod comes back when they change.
+    pub(crate) fn prepare_volumes(&self, pod: Arc<Pod>, choices: Vec<Choice>) {
+        let (client, outcomes) = (self.client.clone(), self.outcomes.clone());
+        tokio::spawn(async move {
+            for choice in &choices {
+                if let Err(error) = claims::write(&client, choice).await {
+                    tracing::debug!(pod = pod.metadata.name.as_deref(), %error, "volumes not chosen");
+                    let _ = outcomes.send(Bound::Failed(pod));
+                    return;
+                }
+            }
         });
     }
 

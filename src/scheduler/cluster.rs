@@ -17,6 +17,16 @@ pub(crate) struct Placed {
     assumed: bool,
 }
 
+/// What a word of the server about an assigned pod means for those that wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    None,
+    /// It came: only pods that must be near it can have waited for that.
+    Placed,
+    /// It takes other room, or is another to selectors, than before.
+    Changed,
+}
+
 /// One node and what is on it. Pods may be known before their node is.
 #[derive(Debug, Default)]
 pub(crate) struct NodeState {
@@ -82,19 +92,24 @@ impl Cluster {
         }
     }
 
-    /// Takes the server's word about an assigned pod; tells whether that is news.
-    pub(crate) fn place(&mut self, pod: &Arc<Pod>) -> bool {
-        let Some(node) = selection::node(pod).map(str::to_owned) else { return false };
-        let known = self.places.get(uid(pod)) == Some(&node);
-        let same = known
-            && self.nodes.get(&node).and_then(|state| state.pods.get(uid(pod))).is_some_and(|placed| {
-                !placed.assumed && placed.pod.metadata.labels == pod.metadata.labels && placed.pod.spec == pod.spec
-            });
-        if same {
-            return false;
+    /// Takes the server's word about an assigned pod; tells what is new about it.
+    pub(crate) fn place(&mut self, pod: &Arc<Pod>) -> News {
+        let Some(node) = selection::node(pod).map(str::to_owned) else { return News::None };
+        let known = self.places.get(uid(pod)).filter(|place| **place == node);
+        let placed = known.and_then(|place| self.nodes.get(place)?.pods.get(uid(pod)));
+        let news = match placed {
+            // It takes less, or is no longer what others avoid.
+            Some(placed) if placed.pod.metadata.labels != pod.metadata.labels || placed.needs != needs(pod) => {
+                News::Changed
+            }
+            Some(placed) if !placed.assumed => News::None,
+            _ => News::Placed,
+        };
+        if news == News::None && placed.is_some_and(|placed| placed.pod.spec == pod.spec) {
+            return news;
         }
         self.insert(pod, &node, false);
-        true
+        news
     }
 
     /// Counts a pod as placed before the server does.

@@ -13,16 +13,18 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use mini_client::Cache;
 
+use crate::claims::PodVolumes;
 use crate::cluster::{Cluster, NodeState};
 use crate::resources::needs;
 
 pub(crate) use affinity::{Term, matches_term};
-pub(crate) use node_affinity::matches_preference;
+pub(crate) use node_affinity::{holds, matches_preference};
 pub(crate) use taints::unwanted;
 
 /// The nodes that can take the pod, or upstream's sentence about why none can.
 pub(crate) fn feasible<'a>(
     pod: &Pod,
+    volumes: &PodVolumes,
     cluster: &'a Cluster,
     namespaces: &Cache<Namespace>,
 ) -> Result<Vec<&'a NodeState>, String> {
@@ -34,7 +36,7 @@ pub(crate) fn feasible<'a>(
     let mut count = 0;
     for state in cluster.nodes() {
         count += 1;
-        let refused = check(pod, state, &needs, &inter_pod, &spread);
+        let refused = check(pod, state, &needs, volumes, &inter_pod, &spread);
         if refused.is_empty() {
             fit.push(state);
         }
@@ -58,16 +60,18 @@ fn check(
     pod: &Pod,
     state: &NodeState,
     needs: &crate::resources::Amounts,
+    volumes: &PodVolumes,
     inter_pod: &inter_pod::Facts,
     spread: &spread::Facts,
 ) -> Vec<String> {
     let one = |reason: Option<String>| reason.into_iter().collect::<Vec<_>>();
-    let checks: [&dyn Fn() -> Vec<String>; 7] = [
+    let checks: [&dyn Fn() -> Vec<String>; 8] = [
         &|| one(taints::unschedulable(pod, state)),
         &|| one(taints::untolerated(pod, state)),
         &|| one(node_affinity::refuses(pod, state)),
         &|| one(ports::conflict(pod, state)),
         &|| fit::lacks(needs, state),
+        &|| one(volumes.refuses(state)),
         &|| one(spread.refuses(state)),
         &|| one(inter_pod.refuses(state)),
     ];

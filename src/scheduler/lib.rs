@@ -14,14 +14,15 @@ mod waiting;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use mini_client::{Cache, Caches, CancellationToken, Change, Client, Recorder};
 use mini_telemetry::Component;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use bind::{Binder, Bound};
-use cluster::Cluster;
+use claims::Claims;
+use cluster::{Cluster, News};
 use waiting::{Key, Waiting};
 
 /// Pods that name another scheduler are left alone.
@@ -33,7 +34,7 @@ pub fn spawn(client: Client, caches: Caches, component: Component, cancel: Cance
     component.waiting("for the caches to fill");
     tokio::spawn(async move {
         let (pods, nodes) = (caches.of::<Pod>(), caches.of::<Node>());
-        let (claims, namespaces) = (caches.of::<PersistentVolumeClaim>(), caches.of::<Namespace>());
+        let (claims, namespaces) = (Claims::new(&caches), caches.of::<Namespace>());
         tokio::select! {
             () = cancel.cancelled() => return,
             _ = async { tokio::join!(pods.synced(), nodes.synced(), claims.synced(), namespaces.synced()) } => {}
@@ -63,14 +64,15 @@ struct Scheduler {
     waiting: Waiting,
     pods: Cache<Pod>,
     nodes: Cache<Node>,
-    claims: Cache<PersistentVolumeClaim>,
+    claims: Claims,
     namespaces: Cache<Namespace>,
 }
 
 impl Scheduler {
     async fn run(mut self, mut outcomes: mpsc::UnboundedReceiver<Bound>) {
-        let (mut pods, mut nodes, mut claims) =
-            (self.pods.subscribe(), self.nodes.subscribe(), self.claims.subscribe());
+        let (mut pods, mut nodes) = (self.pods.subscribe(), self.nodes.subscribe());
+        let (mut claims, mut volumes, mut classes) =
+            (self.claims.claims.subscribe(), self.claims.volumes.subscribe(), self.claims.classes.subscribe());
         let queue = self.waiting.queue.clone();
         loop {
             // What is known comes before what is to be decided.
@@ -78,7 +80,9 @@ impl Scheduler {
                 biased;
                 Some(change) = nodes.next() => self.node_changed(&change),
                 Some(change) = pods.next() => self.pod_changed(&change),
-                Some(_) = claims.next() => self.waiting.retry_all(),
+                Some(_) = claims.next() => self.retry_for_volumes(),
+                Some(_) = volumes.next() => self.retry_for_volumes(),
+                Some(_) = classes.next() => self.retry_for_volumes(),
                 Some(bound) = outcomes.recv() => self.bound(bound),
                 Some(key) = queue.next() => {
                     self.schedule(&key);
@@ -107,12 +111,10 @@ impl Scheduler {
             }
             _ if selection::node(pod).is_some() => {
                 self.waiting.forget(&key);
-                if self.cluster.place(pod) {
-                    // Only affinity can have waited for this one.
-                    let pods = &self.pods;
-                    self.waiting.retry_those(|key| {
-                        pods.get(&key.namespace, &key.name).is_some_and(|waiting| selection::has_affinity(&waiting))
-                    });
+                match self.cluster.place(pod) {
+                    News::None => {}
+                    News::Placed => self.retry_those(selection::has_affinity),
+                    News::Changed => self.waiting.retry_all(),
                 }
             }
             _ if selection::is_ours(pod) => {
@@ -124,6 +126,16 @@ impl Scheduler {
             }
             _ => self.waiting.forget(&key),
         }
+    }
+
+    /// The waiting pods that `may_fit` picks are tried again.
+    fn retry_those(&mut self, may_fit: impl Fn(&Pod) -> bool) {
+        let pods = &self.pods;
+        self.waiting.retry_those(|key| pods.get(&key.namespace, &key.name).is_some_and(|waiting| may_fit(&waiting)));
+    }
+
+    fn retry_for_volumes(&mut self) {
+        self.retry_those(claims::uses_claims);
     }
 
     fn node_changed(&mut self, change: &Change<Node>) {
@@ -166,20 +178,30 @@ impl Scheduler {
 
     fn schedule(&mut self, key: &Key) {
         let Some(pod) = self.current(key) else { return };
-        if let Err(why) = claims::check(&pod, &self.claims) {
-            self.binder.tell_unschedulable(&pod, &why);
-            return self.waiting.park(key.clone());
-        }
-        match filter::feasible(&pod, &self.cluster, &self.namespaces) {
-            Ok(nodes) => {
-                let Some(node) = score::best(&pod, &nodes, &self.cluster, &self.namespaces) else { return };
-                self.cluster.assume(&pod, &node);
-                self.binder.bind(pod, node);
+        let volumes = match self.claims.of(&pod) {
+            Ok(volumes) => volumes,
+            Err(why) => {
+                let count = self.cluster.nodes().count();
+                self.binder.tell_unschedulable(&pod, &format!("0/{count} nodes are available: {why}."));
+                return self.waiting.park(key.clone());
             }
+        };
+        let nodes = match filter::feasible(&pod, &volumes, &self.cluster, &self.namespaces) {
+            Ok(nodes) => nodes,
             Err(why) => {
                 self.binder.tell_unschedulable(&pod, &why);
-                self.waiting.park(key.clone());
+                return self.waiting.park(key.clone());
             }
+        };
+        let Some(node) = score::best(&pod, &nodes, &self.cluster, &self.namespaces) else { return };
+        let chosen = nodes.iter().find(|state| state.name() == node);
+        let choices = chosen.and_then(|state| volumes.choose(state).ok()).unwrap_or_default();
+        if choices.is_empty() {
+            self.cluster.assume(&pod, &node);
+            self.binder.bind(pod, node);
+        } else {
+            self.binder.prepare_volumes(pod, choices);
+            self.waiting.rest(key.clone());
         }
     }
 }

@@ -148,3 +148,106 @@ async fn pods_prefer_the_emptier_node() {
     let pods = running.api.list("pods");
     assert_ne!(place(&pods, "first"), place(&pods, "second"));
 }
+
+#[tokio::test]
+async fn a_placed_pod_that_shrinks_or_is_relabelled_makes_room() {
+    let anti = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "big"}}}]}});
+    let running = start(&[node("n", "1"), pod("big", "900m")]);
+    running.api.until("pods", |pods| place(pods, "big") == "n").await;
+    running.api.put(&pod("late", "500m"));
+    running.api.put(&with(pod("shy", "1m"), "spec/affinity", anti));
+    running.api.until("pods", |pods| !why(pods, "late").is_empty() && !why(pods, "shy").is_empty()).await;
+    running.api.edit("pods", "a", "big", |big| {
+        big["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("100m");
+    });
+    running.api.until("pods", |pods| place(pods, "late") == "n").await;
+    running.api.edit("pods", "a", "big", |big| big["metadata"]["labels"]["app"] = json!("other"));
+    running.api.until("pods", |pods| place(pods, "shy") == "n").await;
+}
+
+fn with_claim(pod: Value, claim: &str) -> Value {
+    with(pod, "spec/volumes", json!([{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]))
+}
+
+fn claim(name: &str, class: &str, bound_to: Option<&str>) -> Value {
+    let mut claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": "a", "uid": format!("u-{name}")},
+        "spec": {"storageClassName": class, "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}}},
+        "status": {"phase": "Pending"}});
+    if let Some(volume) = bound_to {
+        claim["spec"]["volumeName"] = json!(volume);
+        claim["metadata"]["annotations"] = json!({"pv.kubernetes.io/bind-completed": "yes"});
+        claim["status"]["phase"] = json!("Bound");
+    }
+    claim
+}
+
+fn volume(name: &str, class: &str, node: &str) -> Value {
+    let terms = json!([{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]);
+    json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name},
+        "spec": {"storageClassName": class, "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "2Gi"},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": terms}}},
+        "status": {"phase": "Available"}})
+}
+
+fn class(name: &str, provisioner: &str) -> Value {
+    json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name},
+        "provisioner": provisioner, "volumeBindingMode": "WaitForFirstConsumer"})
+}
+
+#[tokio::test]
+async fn pods_go_where_their_volumes_can_be_used() {
+    let running = start(&[
+        node("a", "1"),
+        node("b", "1"),
+        volume("here", "", "b"),
+        claim("here", "", Some("here")),
+        volume("far", "", "gone"),
+        claim("far", "", Some("far")),
+        claim("late", "", None),
+        with_claim(pod("fits", "1m"), "here"),
+        with_claim(pod("cannot", "1m"), "far"),
+        with_claim(pod("waits", "1m"), "late"),
+        with_claim(pod("lacks", "1m"), "none"),
+    ]);
+    running.api.until("pods", |pods| place(pods, "fits") == "b").await;
+    let cannot = "0/2 nodes are available: 2 node(s) had volume node affinity conflict.";
+    let waits = "0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims.";
+    let lacks = "0/2 nodes are available: persistentvolumeclaim \"none\" not found.";
+    for (name, reason) in [("cannot", cannot), ("waits", waits), ("lacks", lacks)] {
+        running.api.until("pods", |pods| why(pods, name) == reason).await;
+    }
+    running.api.put(&volume("free", "", "a"));
+    running.api.put(&claim("late", "", Some("free")));
+    running.api.until("pods", |pods| place(pods, "waits") == "a").await;
+}
+
+#[tokio::test]
+async fn the_first_consumer_decides_where_volumes_are() {
+    let running = start(&[
+        node("a", "1"),
+        node("b", "1"),
+        class("made", "example.com/p"),
+        class("byhand", "kubernetes.io/no-provisioner"),
+        claim("made", "made", None),
+        claim("static", "byhand", None),
+        volume("disk", "byhand", "b"),
+        with_claim(with(pod("one", "1m"), "spec/nodeSelector", json!({"kubernetes.io/hostname": "a"})), "made"),
+        with_claim(pod("two", "1m"), "static"),
+    ]);
+    let node_of = |claims: &[Value], name: &str| {
+        let claim = claims.iter().find(|claim| claim["metadata"]["name"] == name).cloned().unwrap_or_default();
+        claim["metadata"]["annotations"]["volume.kubernetes.io/selected-node"].clone()
+    };
+    running.api.until("persistentvolumeclaims", |claims| node_of(claims, "made") == "a").await;
+    running.api.until("persistentvolumes", |volumes| volumes[0]["spec"]["claimRef"]["uid"] == "u-static").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(place(&running.api.list("pods"), "one").is_empty(), "not before its volume is there");
+    assert!(why(&running.api.list("pods"), "one").is_empty(), "and that is no failure");
+    running.api.put(&volume("fresh", "made", "a"));
+    running.api.put(&claim("made", "made", Some("fresh")));
+    running.api.put(&claim("static", "byhand", Some("disk")));
+    running.api.until("pods", |pods| place(pods, "one") == "a" && place(pods, "two") == "b").await;
+}

@@ -53,6 +53,12 @@ impl Waiting {
         self.queue.add_after(key, AT_LEAST);
     }
 
+    /// Waits for its volumes, which is no failure.
+    pub(crate) fn rest(&mut self, key: Key) {
+        self.attempts.entry(key.clone()).or_default().1 = true;
+        self.queue.add_after(key, AT_LEAST);
+    }
+
     /// Could not be bound: to be tried again soon.
     pub(crate) fn retry(&mut self, key: Key) {
         let (attempts, _) = self.attempts.entry(key.clone()).or_default();

@@ -36,6 +36,7 @@ pub(super) const KINDS: &[Row] = &[
     row("apps", "v1", "controllerrevisions", "ControllerRevision", true),
     row("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", true),
     row("coordination.k8s.io", "v1", "leases", "Lease", true),
+    row("storage.k8s.io", "v1", "storageclasses", "StorageClass", false),
     row("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", false),
 ];
 

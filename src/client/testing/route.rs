@@ -64,6 +64,9 @@ pub(super) fn answer(store: &mut Store, method: &str, uri: &str, content: &str, 
                     Err(code) => failure(code, "Expired", "too old resource version"),
                 }
             }
+            "GET" if store.list_refusal(target.row.plural).is_some() => {
+                failure(store.list_refusal(target.row.plural).unwrap_or(500), "InternalError", "lists are refused")
+            }
             "GET" => {
                 let items: Vec<_> =
                     store.all(target.row.plural, namespace).into_iter().filter(|o| selected(o, &query)).collect();

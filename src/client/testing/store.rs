@@ -30,6 +30,7 @@ pub(super) struct Store {
     history: Vec<Happening>,
     watchers: Vec<Watcher>,
     refusals: Vec<(String, usize, u16, String)>,
+    unlisted: BTreeMap<String, u16>,
     broken: Option<u16>,
     uids: u64,
     pub(super) revision: u64,
@@ -113,6 +114,14 @@ impl Store {
 
     pub(super) fn refuse(&mut self, plural: &str, times: usize, code: u16, message: &str) {
         self.refusals.push((plural.to_owned(), times, code, message.to_owned()));
+    }
+
+    pub(super) fn refuse_lists(&mut self, plural: &str, code: u16) {
+        self.unlisted.insert(plural.to_owned(), code);
+    }
+
+    pub(super) fn list_refusal(&self, plural: &str) -> Option<u16> {
+        self.unlisted.get(plural).copied()
     }
 
     pub(super) fn refusal(&mut self, plural: &str) -> Option<(u16, String)> {

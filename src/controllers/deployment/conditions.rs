@@ -146,7 +146,9 @@ fn is_late(conditions: &[DeploymentCondition], deadline: i64, now: Timestamp) ->
 pub(super) fn next_look(rollout: &Rollout<'_>, status: &DeploymentStatus) -> Option<Duration> {
     let deadline = deadline(rollout.deployment)?;
     let condition = get(&rollout.conditions, PROGRESSING)?;
-    if is_complete(rollout.deployment, status) || condition.reason.as_deref() == Some(TIMED_OUT) {
+    // A paused rollout is never late, however long it rests.
+    let paused = rollout.deployment.spec.paused == Some(true);
+    if paused || is_complete(rollout.deployment, status) || condition.reason.as_deref() == Some(TIMED_OUT) {
         return None;
     }
     let since = rollout.now.duration_since(condition.last_update_time.as_ref()?.0);

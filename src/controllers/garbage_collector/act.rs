@@ -1,8 +1,10 @@
 //! What is done about a suspicious object.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy};
+use mini_client::EventType;
 use serde_json::json;
 
 use super::graph::{FOREGROUND, Node, ORPHAN};
@@ -18,6 +20,8 @@ enum Owner {
     Absent,
     /// Being deleted, after its dependents.
     Waiting,
+    /// Of a kind that lives in namespaces, while the dependent lives in none: nobody can say whether it is there.
+    Beyond,
 }
 
 impl Collector {
@@ -42,7 +46,10 @@ impl Collector {
         }
         let (mut solid, mut waiting, mut unsound) = (false, false, Vec::new());
         for reference in &references {
-            let owner = self.owner(&node, reference).await?;
+            let owner = self.owner(uid, &node, reference).await?;
+            if owner == Owner::Beyond {
+                return Ok(());
+            }
             solid |= owner == Owner::Solid;
             waiting |= owner == Owner::Waiting;
             if owner != Owner::Solid {
@@ -113,15 +120,16 @@ impl Collector {
         if blocked { Ok(()) } else { self.drop_finalizer(uid, node, FOREGROUND).await }
     }
 
-    async fn owner(&self, dependent: &Node, reference: &OwnerReference) -> Result<Owner, Error> {
+    async fn owner(&self, uid: &Uid, dependent: &Node, reference: &OwnerReference) -> Result<Owner, Error> {
         let stands = |node: &Node| if node.waits() { Owner::Waiting } else { Owner::Solid };
-        {
-            let graph = self.graph.lock();
-            if let Some(owner) = graph.get(&Uid::from(reference.uid.as_str())) {
-                // An owner in another namespace is none.
-                let near = owner.namespace.is_empty() || owner.namespace == dependent.namespace;
-                return Ok(if near { stands(owner) } else { Owner::Absent });
+        let known = self.graph.lock().get(&Uid::from(reference.uid.as_str())).cloned();
+        if let Some(owner) = known {
+            if owner.namespace.is_empty() || owner.namespace == dependent.namespace {
+                return Ok(stands(&owner));
             }
+            // An owner in another namespace is none.
+            self.tell_invalid(uid, dependent, reference);
+            return Ok(if dependent.namespace.is_empty() { Owner::Beyond } else { Owner::Absent });
         }
         let group = reference.api_version.split_once('/').map_or("", |(group, _)| group);
         let is_kind =
@@ -131,7 +139,8 @@ impl Collector {
             return Ok(Owner::Solid);
         };
         if row.namespaced && dependent.namespace.is_empty() {
-            return Ok(Owner::Absent);
+            self.tell_invalid(uid, dependent, reference);
+            return Ok(Owner::Beyond);
         }
         let namespace = if row.namespaced { dependent.namespace.as_str() } else { "" };
         let found = optional(api(&self.client, &row, namespace).get(&reference.name).await)?;
@@ -139,6 +148,24 @@ impl Collector {
             return Ok(Owner::Absent);
         };
         Ok(stands(&Node::of(&row, &found.metadata)))
+    }
+
+    fn tell_invalid(&self, uid: &Uid, dependent: &Node, reference: &OwnerReference) {
+        let resource = &dependent.row.resource;
+        let about = ObjectReference {
+            api_version: Some(resource.api_version.clone()),
+            kind: Some(resource.kind.clone()),
+            namespace: Some(dependent.namespace.clone()).filter(|namespace| !namespace.is_empty()),
+            name: Some(dependent.name.clone()),
+            uid: Some(uid.to_string()),
+            ..ObjectReference::default()
+        };
+        let OwnerReference { api_version, kind, name, uid, .. } = reference;
+        let namespace = &dependent.namespace;
+        let said = format!(
+            "ownerRef [{api_version}/{kind}, namespace: {namespace}, name: {name}, uid: {uid}] does not exist in namespace {namespace:?}"
+        );
+        self.recorder.event(&about, EventType::Warning, "OwnerRefInvalidNamespace", said);
     }
 
     /// The object as the server has it, if it is still the same one.

@@ -69,7 +69,7 @@ impl Graph {
         uids.filter_map(|uid| Some((uid.clone(), self.nodes.get(uid)?))).collect()
     }
 
-    /// A kind's first list is in. Once all are, everything suspicious is returned.
+    /// A kind's first list is in, or given up on. Once all are, everything suspicious is returned.
     pub(super) fn listed(&mut self, url: &str) -> Vec<Uid> {
         if !self.unlisted.remove(url) || !self.unlisted.is_empty() {
             return Vec::new();
@@ -78,7 +78,8 @@ impl Graph {
     }
 
     fn is_suspect(&self, node: &Node) -> bool {
-        let unsound = |(uid, _): &(Uid, bool)| self.nodes.get(uid).is_none_or(Node::waits);
+        let far = |owner: &Node| !owner.namespace.is_empty() && owner.namespace != node.namespace;
+        let unsound = |(uid, _): &(Uid, bool)| self.nodes.get(uid).is_none_or(|owner| owner.waits() || far(owner));
         (node.deleting && (node.orphan || node.foreground)) || node.owners.iter().any(unsound)
     }
 

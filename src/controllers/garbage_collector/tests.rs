@@ -24,7 +24,7 @@ fn map(name: &str, owners: &[(&str, bool)]) -> Value {
 
 fn start(objects: &[Value]) -> (Running, Api<ConfigMap>) {
     let running = Running::new(objects);
-    tokio::spawn(run(running.client.clone(), running.cancel.clone()));
+    tokio::spawn(run(running.client.clone(), running.recorder(), running.cancel.clone()));
     let api = Api::namespaced(running.client.clone(), "a");
     (running, api)
 }
@@ -110,4 +110,38 @@ async fn an_owner_of_an_unknown_kind_keeps_its_dependents() {
     child["metadata"]["ownerReferences"][0]["kind"] = json!("Mystery");
     let (running, _) = start(&[child, map("late", &[("gone", false)])]);
     names(&running, &["child"]).await;
+}
+
+fn owned_volume(kind: &str, owner: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "pv", "uid": "u-pv",
+        "ownerReferences": [{"apiVersion": "v1", "kind": kind, "name": owner, "uid": format!("u-{owner}")}]}})
+}
+
+#[tokio::test]
+async fn what_has_no_namespace_is_never_deleted_for_an_owner_in_one() {
+    let (running, _) = start(&[owned_volume("ConfigMap", "gone"), map("late", &[("gone", false)])]);
+    names(&running, &[]).await;
+    running.api.until("events", |events| events.iter().any(|e| e["reason"] == "OwnerRefInvalidNamespace")).await;
+    let said = "ownerRef [v1/ConfigMap, namespace: , name: gone, uid: u-gone] does not exist in namespace \"\"";
+    assert_eq!(running.api.list("events")[0]["message"], said);
+    assert_eq!(running.api.list("persistentvolumes").len(), 1);
+}
+
+#[tokio::test]
+async fn nor_when_that_owner_is_deleted() {
+    let (running, api) = start(&[map("owner", &[]), owned_volume("ConfigMap", "owner")]);
+    running.api.until("events", |events| !events.is_empty()).await;
+    api.delete("owner", &DeleteParams::background()).await.unwrap();
+    names(&running, &[]).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(running.api.list("persistentvolumes").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_cannot_be_listed_is_not_waited_for_for_ever() {
+    let running = Running::new(&[map("child", &[("gone", false)])]);
+    running.api.refuse_lists("secrets", 500);
+    tokio::spawn(run(running.client.clone(), running.recorder(), running.cancel.clone()));
+    tokio::time::sleep(PATIENCE * 2).await;
+    assert!(running.api.list("configmaps").is_empty());
 }

@@ -48,6 +48,12 @@ impl StatusWriter {
             busy: false,
             hurry: Arc::default(),
         });
+        if pod.metadata.resource_version != slot.pod.metadata.resource_version
+            && pod.status.as_ref().is_some_and(|told| pod::is_ready(&status) && !pod::is_ready(told))
+        {
+            // Somebody else wrote the readiness since: what was written is no longer there.
+            slot.written = pod.status.as_ref().and_then(|s| serde_json::to_value(s).ok());
+        }
         slot.pod = Arc::clone(pod);
         let patient = may_wait(&status);
         slot.newest = Some(status);

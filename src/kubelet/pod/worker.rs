@@ -7,7 +7,7 @@ use super::container::{self, Waiting};
 use super::observed::{Observed, Sandbox, Seen, State, sandbox_ips};
 use super::plan::{Step, View, plan};
 use super::status::{Facts, generate};
-use super::{full_name, grace, is_finished, sandbox, uid};
+use super::{full_name, grace, is_finished, is_ready, sandbox, uid};
 use crate::agent::{Shared, Wake, Woken};
 use crate::prober::Prober;
 use crate::volumes::{self, Ready, Tokens};
@@ -606,7 +606,9 @@ impl Worker {
             return;
         }
         let status = self.status(pod, false);
-        if status != self.before {
+        // Whoever thought this node lost has told that the pod is not ready; it is heard again.
+        let doubted = pod.status.as_ref().is_some_and(|told| is_ready(&status) && !is_ready(told));
+        if status != self.before || doubted {
             self.before = status.clone();
             self.shared.cluster.report(pod, status);
         }

@@ -7,14 +7,16 @@
 
 use super::ruleset::{Fragment, MARK};
 use super::service::{Port, Target};
+use crate::Config;
 use ipnet::Ipv4Net;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// nft takes 127 bytes.
 const NAME_MAX: usize = 120;
 
-pub(super) fn fragment(ports: &[Port], pods: Ipv4Net, node: IpAddr) -> Fragment {
-    let mut render = Render { fragment: Fragment::default(), pods, node };
+pub(super) fn fragment(ports: &[Port], config: &Config) -> Fragment {
+    let &Config { pod_cidr: pods, service_cidr: services, node_ip: node, .. } = config;
+    let mut render = Render { fragment: Fragment::default(), pods, services, node };
     for port in ports {
         render.port(port);
     }
@@ -24,6 +26,7 @@ pub(super) fn fragment(ports: &[Port], pods: Ipv4Net, node: IpAddr) -> Fragment 
 struct Render {
     fragment: Fragment,
     pods: Ipv4Net,
+    services: Ipv4Net,
     node: IpAddr,
 }
 
@@ -49,8 +52,13 @@ impl Render {
         };
         // A cluster address without endpoints needs no element: its whole range is refused.
         self.addresses(port, &port.cluster_ips, inside.as_deref(), false);
-        self.addresses(port, &port.external_ips, outside.as_deref(), true);
-        self.addresses(port, &port.load_balancer_ips, balancer.as_deref(), true);
+        // Cluster addresses are given out by the API server: naming one does not get it.
+        let foreign = |ips: &[Ipv4Addr]| -> Vec<Ipv4Addr> {
+            ips.iter().copied().filter(|ip| !self.services.contains(ip)).collect()
+        };
+        let (external, balanced) = (foreign(&port.external_ips), foreign(&port.load_balancer_ips));
+        self.addresses(port, &external, outside.as_deref(), true);
+        self.addresses(port, &balanced, balancer.as_deref(), true);
         if let Some(number) = port.node_port {
             let key = format!("{} . {number}", port.protocol);
             self.door(["node-ports", "empty-node-ports"], key, outside.as_deref(), true);

@@ -12,6 +12,7 @@ fn config() -> Config {
         pod_cidr: "10.1.0.0/16".parse().unwrap(),
         service_cidr: "10.152.183.0/24".parse().unwrap(),
         node_ip: "192.0.2.1".parse().unwrap(),
+        own_ports: vec![16443, 10250],
         data_dir: "/nowhere".into(),
     }
 }
@@ -27,8 +28,7 @@ fn slice(port: u16, protocol: &str, addresses: &[&str]) -> Value {
 }
 
 fn fragment_of(service: Value, slices: &[Value]) -> Fragment {
-    let config = config();
-    fragment(&read(service, slices), config.pod_cidr, config.node_ip)
+    fragment(&read(service, slices), &config())
 }
 
 fn rules<'a>(fragment: &'a Fragment, chain: &str) -> Vec<&'a str> {
@@ -194,4 +194,15 @@ fn udp_flows_move_when_an_endpoint_goes_or_the_first_comes() {
     assert!(moved(&one, &two).is_empty(), "nobody has to move");
     assert_eq!(moved(&two, &one), [1]);
     assert_eq!(moved(&one, &Ruleset::default()), [0]);
+}
+
+#[test]
+fn an_external_address_takes_nothing_that_is_the_clusters() {
+    let spec = json!({ "externalIPs": ["10.152.183.1", "198.51.100.9"], "ports": [{ "port": 443 }] });
+    let evil = fragment_of(web(spec), &[slice(8080, "TCP", &["10.1.0.5"])]);
+    assert_eq!(element(&evil, "services", "tcp . 10.152.183.1 . 443"), None);
+    assert!(element(&evil, "services", "tcp . 198.51.100.9 . 443").is_some());
+    let whole = Ruleset::merge([&evil].into_iter()).whole(&config());
+    let guard = whole.find("tcp dport { 16443, 10250 } fib daddr type local return");
+    assert!(guard.is_some_and(|guard| guard < whole.find("vmap @services").unwrap()), "{whole}");
 }

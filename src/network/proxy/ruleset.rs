@@ -39,7 +39,12 @@ pub(super) fn table(config: &Config) -> String {
 /// connection tracking's. Rejection cannot happen in a nat hook, so what no endpoint took is refused on its way out; TCP by a reset,
 /// because the kernel sends only a few ICMP errors to the same host.
 fn fixed(config: &Config) -> String {
-    let Config { service_cidr, .. } = config;
+    let Config { service_cidr, own_ports, .. } = config;
+    let own: Vec<String> = own_ports.iter().map(ToString::to_string).collect();
+    let guard = match own.as_slice() {
+        [] => String::new(),
+        own => format!("\t\ttcp dport {{ {} }} fib daddr type local return\n", own.join(", ")),
+    };
     format!(
         r#"	map services {{
 		type inet_proto . ipv4_addr . inet_service : verdict
@@ -57,7 +62,7 @@ fn fixed(config: &Config) -> String {
 		type ipv4_addr . ipv4_addr
 	}}
 	chain dispatch {{
-		meta l4proto . ip daddr . th dport vmap @services
+{guard}		meta l4proto . ip daddr . th dport vmap @services
 		fib daddr type local meta l4proto . th dport vmap @node-ports
 	}}
 	chain prerouting {{

@@ -27,6 +27,9 @@ const TESTS: &[Test] = &[
     ("services_without_endpoints_refuse_at_once", services::refuse),
     ("clients_stay_with_their_endpoint", services::affinity),
     ("udp_clients_move_when_their_endpoint_goes", services::udp),
+    ("a_local_policy_keeps_clients_and_their_addresses_on_the_node", services::local),
+    ("load_balancers_answer_at_the_nodes_address", services::balancer),
+    ("external_addresses_do_not_shadow_the_cluster", services::shadow),
     ("a_flushed_ruleset_is_put_back", services::flushed),
     ("a_thousand_services_change_one_by_one_quickly", services::many),
 ];

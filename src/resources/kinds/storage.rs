@@ -27,14 +27,12 @@ pub(crate) const CLASS: Hooks = Hooks {
     },
     validate_update: |new, old, _, errors| {
         let (new, old) = (At::root(new), At::root(old));
-        for field in ["parameters", "provisioner"] {
+        for field in ["parameters", "provisioner", "reclaimPolicy"] {
             if new.get(field).value != old.get(field).value {
                 errors.push(new.get(field).forbidden(&format!("updates to {field} are forbidden.")));
             }
         }
-        for field in ["reclaimPolicy", "volumeBindingMode"] {
-            new.get(field).immutable(&old.get(field), errors);
-        }
+        new.get("volumeBindingMode").immutable(&old.get("volumeBindingMode"), errors);
     },
     columns: &[
         NAME,

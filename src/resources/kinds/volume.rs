@@ -10,6 +10,8 @@ use serde_json::Value;
 
 const ACCESS_MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const VOLUME_MODES: &[&str] = &["Block", "Filesystem"];
+/// The annotation by which claims named their class before the field was there.
+const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 /// Fields of a volume that do not say what backs it.
 const NOT_A_SOURCE: [&str; 9] = [
     "accessModes",
@@ -124,7 +126,7 @@ fn phase(v: &Value) -> &str {
 
 fn class(v: &Value) -> &str {
     // The annotation is older than the field and wins where it is set.
-    match v.text(&["metadata", "annotations", "volume.beta.kubernetes.io/storage-class"]) {
+    match v.text(&["metadata", "annotations", OLD_CLASS]) {
         "" => v.text(&["spec", "storageClassName"]),
         class => class,
     }
@@ -255,6 +257,11 @@ fn update_claim(new: &Value, old: &Value, errors: &mut Errors) {
             // The binder writes the volume's name once.
             if before.get("volumeName").is_empty() {
                 map.remove("volumeName");
+            }
+            // As are claims made before there was a default class: they get it once, unless they are bound.
+            let annotated = old.pointer("/metadata/annotations").is_some_and(|a| a.get(OLD_CLASS).is_some());
+            if !before.get("storageClassName").is_set() && before.get("volumeName").is_empty() && !annotated {
+                map.remove("storageClassName");
             }
             if bound {
                 map.remove("resources");

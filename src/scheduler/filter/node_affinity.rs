@@ -25,7 +25,7 @@ pub(super) fn selects(pod: &Pod, state: &NodeState) -> bool {
 }
 
 /// An empty term holds for no node.
-fn holds(term: &NodeSelectorTerm, state: &NodeState) -> bool {
+pub(crate) fn holds(term: &NodeSelectorTerm, state: &NodeState) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();
     if expressions.is_empty() && fields.is_empty() {

@@ -199,6 +199,88 @@ pub(crate) fn udp(world: &World) {
     assert_eq!(ask_udp(&outer, &node_port).as_deref(), Some("pod2"));
 }
 
+pub(crate) fn local(world: &World) {
+    let pods = pods(world);
+    world.serve("outside", "outside", 82);
+    let proxy = Proxy::start(world, FakeApi::default());
+    let spec = json!({ "type": "NodePort", "externalTrafficPolicy": "Local", "clusterIP": "10.78.0.10",
+        "ports": [{ "port": 80, "nodePort": 30080 }] });
+    proxy.service("web", &spec);
+    proxy.endpoints("web", 8080, "TCP", &[&pods[0]]);
+    let mut far = slice("web", 82, "TCP", &[OUTSIDE]);
+    far["metadata"]["name"] = json!("web-far");
+    far["endpoints"][0]["nodeName"] = Value::Null;
+    proxy.api.put(&far);
+    until("30080 : goto ext/", true);
+    until("mod 2", true);
+    for _ in 0..20 {
+        let answer = world.ask("outside", &format!("{NODE}:30080")).unwrap();
+        assert_eq!(answer, format!("pod1 {OUTSIDE}"), "only the endpoint here, and the client's own address");
+    }
+    let seen = |from: &str, to: &str| -> BTreeSet<String> {
+        let name = |answer: String| answer.split(' ').next().unwrap_or_default().to_owned();
+        (0..40).map(|_| name(world.ask(from, to).unwrap())).collect()
+    };
+    for (from, to) in
+        [("node", format!("{NODE}:30080")), ("pod2", format!("{NODE}:30080")), ("pod2", "10.78.0.10:80".to_owned())]
+    {
+        assert_eq!(seen(from, &to).len(), 2, "{from} is inside: every endpoint serves it");
+    }
+    proxy.endpoints("web", 8080, "TCP", &[]);
+    until("own/default/web", false);
+    assert!(world.ask("outside", &format!("{NODE}:30080")).is_err(), "none here, and none elsewhere instead");
+    assert!(world.ask("node", "10.78.0.10:80").unwrap().starts_with("outside "));
+}
+
+pub(crate) fn balancer(world: &World) {
+    let pods = pods(world);
+    let proxy = Proxy::start(world, FakeApi::default());
+    let balanced = |ranges: Value| {
+        let spec = json!({ "type": "LoadBalancer", "clusterIP": "10.78.0.10", "ports": [{ "port": 88 }],
+            "loadBalancerSourceRanges": ranges });
+        let mut service = service("web", &spec);
+        service["status"] = json!({ "loadBalancer": { "ingress": [{ "ip": NODE, "ipMode": "VIP" }] } });
+        proxy.api.put(&service);
+    };
+    balanced(json!([]));
+    proxy.endpoints("web", 8080, "TCP", &[&pods[0]]);
+    until(&format!("{NODE} . 88 : goto"), true);
+    let door = format!("{NODE}:88");
+    assert_eq!(world.ask("outside", &door).unwrap(), format!("pod1 {OUTSIDE}"));
+    for from in ["node", "pod1", "pod2"] {
+        assert!(world.ask(from, &door).unwrap().starts_with("pod1 "), "from {from}");
+    }
+    balanced(json!(["10.77.0.0/24"]));
+    until("lb/default/web", true);
+    assert!(world.ask("pod2", &door).unwrap().starts_with("pod1 "));
+    assert!(world.ask("outside", &door).is_err(), "not of the allowed ranges");
+    proxy.service("web", &json!({ "type": "ClusterIP", "clusterIP": "10.78.0.10", "ports": [{ "port": 88 }] }));
+    until(&format!("{NODE} . 88"), false);
+    assert!(world.ask("outside", &door).is_err());
+}
+
+pub(crate) fn shadow(world: &World) {
+    let pods = pods(world);
+    world.serve("node", "node", 16443);
+    let proxy = Proxy::start(world, FakeApi::default());
+    proxy.service("kubernetes", &json!({ "clusterIP": "10.78.0.1", "ports": [{ "port": 443 }] }));
+    proxy.endpoints("kubernetes", 16443, "TCP", &[NODE]);
+    let ports = json!([{ "name": "a", "port": 443 }, { "name": "b", "port": 16443 }]);
+    proxy.service("a", &json!({ "clusterIP": "10.78.0.9", "externalIPs": [NODE, "10.78.0.1"], "ports": ports }));
+    let mut evil = slice("a", 8080, "TCP", &[&pods[0]]);
+    evil["ports"] = json!([{ "name": "a", "port": 8080 }, { "name": "b", "port": 8080 }]);
+    proxy.api.put(&evil);
+    until("10.78.0.1 . 443 : goto svc/default/kubernetes", true);
+    until("10.78.0.9 . 443 : goto", true);
+    for from in ["pod2", "node"] {
+        assert!(world.ask(from, "10.78.0.1:443").unwrap().starts_with("node "), "the API's address from {from}");
+    }
+    for from in ["outside", "pod2", "node"] {
+        assert!(world.ask(from, &format!("{NODE}:16443")).unwrap().starts_with("node "), "the API itself from {from}");
+    }
+    assert!(world.ask("outside", &format!("{NODE}:443")).unwrap().starts_with("pod1 "), "other ports may be taken");
+}
+
 pub(crate) fn flushed(world: &World) {
     let pods = pods(world);
     let proxy = Proxy::start(world, FakeApi::default());

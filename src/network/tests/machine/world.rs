@@ -76,6 +76,7 @@ impl World {
             pod_cidr: "10.77.0.0/24".parse().unwrap(),
             service_cidr: "10.78.0.0/16".parse().unwrap(),
             node_ip: NODE.parse().unwrap(),
+            own_ports: vec![16443],
             data_dir: data.path().to_owned(),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
