@@ -4,6 +4,7 @@
 //! only look. What a plugin wants to know of other objects it reads from `server.store`.
 
 mod default_tolerations;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
@@ -76,6 +77,11 @@ pub struct Plugin {
 /// The chain, in order.
 pub const CHAIN: &[Plugin] = &[
     Plugin { name: "NamespaceLifecycle", mutate: Some(Hook::Sync(namespace_lifecycle::admit)), validate: None },
+    Plugin {
+        name: "LimitRanger",
+        mutate: Some(Hook::Sync(limit_ranger::mutate)),
+        validate: Some(Hook::Sync(limit_ranger::validate)),
+    },
     Plugin {
         name: "ServiceAccount",
         mutate: Some(Hook::Async(service_account::mutate)),

@@ -52,7 +52,7 @@ fn mirror(address: &EndpointAddress, ready: bool) -> Endpoint {
 fn groups(endpoints: &Endpoints) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for subset in endpoints.subsets.iter().flatten() {
-        let ports: Vec<_> = subset.ports.iter().flatten().map(|port| EndpointPort {
+        let ports = subset.ports.iter().flatten().map(|port| EndpointPort {
             name: Some(port.name.clone().unwrap_or_default()),
             port: Some(port.port),
             protocol: Some(port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())),

@@ -137,6 +137,7 @@ mod tests {
             cluster_ca: "PEM".to_owned(),
             sign_legacy_token: Arc::new(|token| Ok(format!("{}/{}/{}", token.namespace, token.account, token.secret))),
             finished_pods: 1,
+            node: crate::fake::node(),
         };
         running.start(Controller::new(&running.client, &running.caches, &Arc::new(config)));
         running

@@ -89,6 +89,7 @@ mod tests {
             cluster_ca: "PEM".to_owned(),
             sign_legacy_token: Arc::new(|_| Err("none".to_owned())),
             finished_pods: 1,
+            node: crate::fake::node(),
         };
         running.start(Controller::new(&running.client, &running.caches, &Arc::new(config)));
         let right = |all: &[serde_json::Value]| all.len() == 1 && all[0]["data"] == json!({FILE: "PEM"});

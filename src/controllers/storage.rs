@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::Resource;
 use mini_client::Client;
 use mini_client::cache::Kind;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::driver::optional;
 

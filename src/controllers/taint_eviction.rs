@@ -1,7 +1,6 @@
 //! Evicts pods from nodes with `NoExecute` taints: at once, or as long after as their tolerations allow.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};

@@ -84,7 +84,6 @@ fn kinds(generator: &mut SchemaGenerator) {
         api::core::v1::Pod,
         api::core::v1::PodTemplate,
         api::core::v1::ReplicationController,
-        api::core::v1::ResourceQuota,
         api::core::v1::Secret,
         api::core::v1::Service,
         api::core::v1::ServiceAccount,

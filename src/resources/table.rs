@@ -214,11 +214,6 @@ static ROWS: &[Row] =
             .all()
             .sub(&[("scale", "Scale", CHANGE), ("status", "ReplicationController", CHANGE)])
             .fields(&["status.replicas"]),
-        row("", "v1", "ResourceQuota", "resourcequotas").hooks(&limits::QUOTA).short(&["quota"]).sub(&[(
-            "status",
-            "ResourceQuota",
-            CHANGE,
-        )]),
         row("", "v1", "Secret", "secrets").hooks(&config::SECRET).fields(&["type"]),
         row("", "v1", "ServiceAccount", "serviceaccounts").hooks(&service_account::HOOKS).short(&["sa"]).sub(&[(
             "token",

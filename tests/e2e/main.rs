@@ -18,6 +18,7 @@ mod names;
 mod registry;
 mod restarts;
 mod services;
+mod storage;
 mod streams;
 mod volumes;
 mod workloads;
@@ -42,6 +43,9 @@ const SHARED: &[Test] = &[
     ("pods_find_each_other_by_name", names::resolve),
     ("every_dns_policy_is_kept", names::policies),
     ("a_host_port_is_served", services::host_port),
+    ("a_load_balancer_answers_at_the_node", services::load_balancer),
+    ("claims_get_folders_that_outlive_pods", storage::hostpath),
+    ("claims_get_volumes_made_by_hand", storage::by_hand),
     ("logs_and_exec", streams::logs_and_exec),
     ("attach_and_terminals", streams::attach),
     ("port_forward", streams::port_forward),

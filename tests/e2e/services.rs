@@ -45,6 +45,42 @@ pub(crate) fn host_port(cluster: &Cluster, space: &str) {
     assert_eq!(wget(&format!("http://127.0.0.1:{port}/")), "");
 }
 
+pub(crate) fn load_balancer(cluster: &Cluster, space: &str) {
+    cluster.pod(space, "server", SERVE);
+    cluster.pod(space, "client", IDLE);
+    let port = free_port();
+    let expose = |name: &str| {
+        let (name, port) = (format!("--name={name}"), format!("--port={port}"));
+        cluster.kubectl(space, &["expose", "pod/server", &name, &port, "--target-port=8080", "--type=LoadBalancer"]);
+    };
+    let node = cluster.field(space, "node/e2e", ".status.addresses[?(@.type==\"InternalIP\")].address");
+    let address = |name: &str| cluster.field(space, &format!("service/{name}"), ".status.loadBalancer.ingress[0].ip");
+    expose("web");
+    until("the address", || address("web") == node);
+    let table = cluster.kubectl(space, &["get", "service", "web"]);
+    let shown: Vec<&str> = table.lines().nth(1).unwrap_or_default().split_whitespace().collect();
+    assert_eq!((shown[1], shown[3]), ("LoadBalancer", node.as_str()), "{table}");
+    assert_eq!(cluster.field(space, "service/web", ".status.loadBalancer.ingress[0].ipMode"), "VIP");
+    let door = format!("http://{node}:{port}/");
+    until("the balancer", || wget(&door).trim() == "server");
+    for pod in ["client", "server"] {
+        assert_eq!(cluster.sh(space, pod, &format!("timeout 5 wget -qO- {door}")).trim(), "server", "from {pod}");
+    }
+    // The port has one holder; who comes next is told, and gets it after.
+    expose("second");
+    let said = format!("port {port}/TCP is taken by Service {space}/web");
+    until("the conflict to be told", || cluster.kubectl(space, &["get", "events"]).contains(&said));
+    assert_eq!(address("second"), "");
+    cluster.kubectl(space, &["patch", "service/web", "-p", r#"{"spec":{"type":"ClusterIP"}}"#]);
+    until("the port to change hands", || address("web").is_empty() && address("second") == node);
+    // Others may be kept out.
+    let ranges = r#"{"spec":{"loadBalancerSourceRanges":["198.51.100.0/24"]}}"#;
+    cluster.kubectl(space, &["patch", "service/second", "-p", ranges]);
+    let refused = || cluster.try_sh(space, "client", &format!("timeout 2 wget -qO- {door}")).is_err();
+    until("strangers to be kept out", refused);
+    cluster.kubectl(space, &["delete", "service/second"]);
+}
+
 pub(crate) fn api_from_pod(cluster: &Cluster, space: &str) {
     cluster.pod(space, "client", IDLE);
     let mounted = cluster.sh(space, "client", "ls /var/run/secrets/kubernetes.io/serviceaccount");

@@ -25,8 +25,9 @@ pub(super) fn default_class(request: &mut Request<'_>) -> Result<(), Status> {
     {
         return Ok(());
     }
-    let classes = request.server.store.snapshot().list(CLASSES);
-    let classes = classes.filter_map(|(_, entry)| serde_json::from_slice::<Value>(&entry.bytes).ok());
+    let snapshot = request.server.store.snapshot();
+    let classes = snapshot.range(CLASSES, None);
+    let classes = classes.filter_map(|entry| serde_json::from_slice::<Value>(&entry.bytes).ok());
     let marked = classes.filter(|class| MARKS.iter().any(|m| class.text(&["metadata", "annotations", m]) == "true"));
     let newest = marked.max_by_key(|class| {
         (class.text(&["metadata", "creationTimestamp"]).to_owned(), std::cmp::Reverse(class.name().to_owned()))

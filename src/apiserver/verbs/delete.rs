@@ -46,7 +46,6 @@ fn returns_object(resource: &Resource) -> bool {
                 | "persistentvolumes"
                 | "pods"
                 | "podtemplates"
-                | "resourcequotas"
                 | "serviceaccounts"
                 | "services"
         ),

@@ -1,7 +1,7 @@
-//! LimitRange and ResourceQuota.
+//! LimitRange.
 
 use crate::check::{At, Errors};
-use crate::columns::{self, AGE, Column, NAME, map};
+use crate::columns::{self, NAME};
 use crate::kinds::pod::spec::resource_amount;
 use crate::resource::Hooks;
 use mini_api::meta::{child_mut, object_mut};
@@ -15,43 +15,6 @@ pub(crate) const RANGE: Hooks = Hooks {
     validate: validate_range,
     columns: &[NAME, columns::CREATED_AT],
     cells: |v, _| vec![columns::name(v), v.text(&["metadata", "creationTimestamp"]).into()],
-    ..Hooks::NONE
-};
-
-pub(crate) const QUOTA: Hooks = Hooks {
-    status: &[("status", crate::defaults::Default::Map)],
-    name: names::is_dns1123_subdomain,
-    validate: validate_quota,
-    validate_update: |new, old, subresource, errors| {
-        if subresource.is_none() {
-            let scopes = |v: &Value| {
-                columns::list(v, &["spec", "scopes"])
-                    .iter()
-                    .filter_map(Value::as_str)
-                    .map(str::to_owned)
-                    .collect::<BTreeSet<_>>()
-            };
-            if scopes(new) != scopes(old) {
-                errors.push(At::root(new).get("spec").get("scopes").invalid(crate::check::IMMUTABLE));
-            }
-        }
-    },
-    columns: &[
-        NAME,
-        Column::text("Request", "Used and hard amounts of what may be requested."),
-        Column::text("Limit", "Used and hard amounts of limits."),
-        AGE,
-    ],
-    cells: |v, now| {
-        let (mut requests, mut limits) = (Vec::new(), Vec::new());
-        for (name, hard) in map(v, &["status", "hard"]).into_iter().flatten() {
-            let used = v.text(&["status", "used", name]);
-            let text =
-                format!("{name}: {}/{}", if used.is_empty() { "0" } else { used }, hard.as_str().unwrap_or_default());
-            if name.starts_with("limits.") { limits.push(text) } else { requests.push(text) }
-        }
-        vec![columns::name(v), requests.join(", ").into(), limits.join(", ").into(), columns::age(v, now)]
-    },
     ..Hooks::NONE
 };
 
@@ -127,37 +90,6 @@ fn ordered(item: &At<'_>, name: &str, errors: &mut Errors) {
         let (Some(low), Some(high)) = (amount(small).quantity(), amount(large).quantity()) else { continue };
         if low > high {
             errors.push(amount(blamed).invalid(format!("{small_words} {low} is greater than {large_words} {high}")));
-        }
-    }
-}
-
-fn validate_quota(v: &Value, errors: &mut Errors) {
-    let spec = At::root(v).get("spec");
-    for (name, amount) in spec.get("hard").entries() {
-        for message in names::is_qualified_name(name) {
-            errors.push(FieldError::invalid(&amount.path, name, message));
-        }
-        resource_amount(name, &amount, errors);
-    }
-    let scopes = spec.get("scopes");
-    let all: Vec<&str> = scopes.items().iter().map(At::text).collect();
-    for scope in &all {
-        let known = [
-            "BestEffort",
-            "CrossNamespacePodAffinity",
-            "NotBestEffort",
-            "NotTerminating",
-            "PriorityClass",
-            "Terminating",
-            "VolumeAttributesClass",
-        ];
-        if !known.contains(scope) {
-            errors.push(scopes.invalid("unsupported scope"));
-        }
-    }
-    for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
-        if pair.iter().all(|s| all.contains(s)) {
-            errors.push(scopes.invalid("conflicting scopes"));
         }
     }
 }

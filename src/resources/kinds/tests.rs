@@ -363,12 +363,6 @@ fn networks_and_limits() {
         errors("LimitRange", json!({"spec": {"limits": [{"type": "Pod", "max": {"cpu": "1"}, "min": {"cpu": "2"}}]}})),
         ["spec.limits[0].min[cpu]: Invalid value: \"2\": min value 2 is greater than max value 1"]
     );
-    let quota = json!({"spec": {"hard": {"pods": "3"}}, "status": {"hard": {"pods": "3", "limits.cpu": "1"}, "used": {"pods": "1"}}});
-    assert_eq!(cells("ResourceQuota", quota), ["n", "pods: 1/3", "limits.cpu: 0/1", "5m"]);
-    assert_eq!(
-        errors("ResourceQuota", json!({"spec": {"hard": {"pods": "1500m"}}})),
-        ["spec.hard[pods]: Invalid value: \"1500m\": must be an integer"]
-    );
     assert_eq!(cells("Lease", json!({"spec": {"holderIdentity": "me"}})), ["n", "me", "5m"]);
     assert_eq!(
         errors("Lease", json!({"spec": {"leaseDurationSeconds": 0}})),
