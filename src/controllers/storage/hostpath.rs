@@ -18,6 +18,8 @@ use crate::driver::{Error, Key, Outcome, Source, Writes, code, optional};
 
 /// The name by which classes ask for this provisioner.
 pub(crate) const NAME: &str = "mini.local/hostpath";
+/// Bytes in the name of a file.
+const NAME_MAX: usize = 255;
 /// Keeps a volume until its folder is gone, also when somebody deletes the volume before its claim.
 const FINALIZER: &str = "external-provisioner.volume.kubernetes.io/finalizer";
 
@@ -149,9 +151,11 @@ impl Controller {
     }
 }
 
-/// A name that tells a person whose it is; the volume's own name makes it unique.
+/// A name that tells a person whose it is, as far as a file's name reaches; the volume's own name makes it unique.
 fn folder(claim: &Key, volume: &str) -> String {
-    format!("{}-{}-{volume}", claim.namespace, claim.name)
+    let mut owner = format!("{}-{}", claim.namespace, claim.name);
+    owner.truncate(NAME_MAX.saturating_sub(volume.len() + 1));
+    format!("{owner}-{volume}")
 }
 
 async fn blocking(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> std::io::Result<()> {
