@@ -278,8 +278,10 @@ fn volumes_and_claims() {
             "spec.resources[storage]: Required value",
         ]
     );
-    let changed =
-        update_errors("PersistentVolumeClaim", claim("1Gi", json!({})), claim("1Gi", json!({"storageClassName": "x"})));
+    let class = |name: &str| claim("1Gi", json!({"storageClassName": name}));
+    let given = update_errors("PersistentVolumeClaim", claim("1Gi", json!({})), class("x"));
+    assert_eq!(given, NOTHING, "a claim made before there was a default class gets it");
+    let changed = update_errors("PersistentVolumeClaim", class("y"), class("x"));
     assert!(
         changed[0].starts_with("spec: Forbidden: spec is immutable after creation except resources.requests"),
         "{changed:?}"
