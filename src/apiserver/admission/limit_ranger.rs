@@ -206,7 +206,6 @@ fn check(limit: &Value, per: &str, [requests, limits]: &[Amounts; 2], errors: &m
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a ratio to be compared and shown")]
 fn thousandths(amount: &Quantity) -> f64 {
     // Beyond what thousandths can count, whole units say enough.
     match amount.milli() {
