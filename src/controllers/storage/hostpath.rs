@@ -127,7 +127,7 @@ impl Controller {
         let folder = folder(&Key::new(claim.namespace.unwrap_or_default(), claim.name.unwrap_or_default()), name);
         let path = self.root.join(&folder);
         // Only what this provisioner would have made: the object may be anybody's.
-        if spec.host_path.is_none_or(|source| PathBuf::from(source.path) != path) {
+        if spec.host_path.is_none_or(|source| path != source.path) {
             let said = format!("the volume is not the folder {} of its claim", path.display());
             self.recorder.event(&reference(volume), EventType::Warning, "VolumeFailedDelete", said);
             return Ok(());
