@@ -79,6 +79,11 @@ impl World {
             cluster_ca: String::new(),
             sign_legacy_token: Arc::new(|_| Err("no tokens here".to_owned())),
             finished_pods: mini_controllers::Config::FINISHED_PODS,
+            node: mini_controllers::Node {
+                name: "node".to_owned(),
+                address: std::net::Ipv4Addr::LOCALHOST.into(),
+                volumes: "/nowhere".into(),
+            },
         };
         drop(mini_controllers::spawn(manager, caches, controllers, &mini_telemetry::Health::default(), cancel.clone()));
         let client = user("system:mini:addons", &["system:masters"]);
