@@ -244,7 +244,7 @@ const steps = {
     await object("configmaps", "made");
     await page.sees("0644", "main");
     await page.click("button", "Delete");
-    await page.sees("cannot be undone", "dialog");
+    await page.sees("cannot be undone", "dialog[open]");
     await shot("delete");
     await page.key("Escape");
     await page.until("!document.querySelector('dialog')", "the dialog to close");

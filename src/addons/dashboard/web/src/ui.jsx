@@ -1,7 +1,7 @@
 // Pieces that every page uses.
 
 import { Component } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { age, missingRight, mood, when } from "./format.js";
 import { Live } from "./live.js";
 
@@ -173,9 +173,7 @@ export function Problem({ error, onRetry }) {
 /** A modal window. The browser keeps the focus inside and closes it with Escape. */
 export function Dialog({ title, onClose, children }) {
   const element = useRef(null);
-  useEffect(() => {
-    element.current.showModal();
-  }, []);
+  useLayoutEffect(() => element.current.showModal(), []);
   return (
     <dialog
       ref={element}
