@@ -3,6 +3,7 @@
 //! Plugins are rows of one const table, run in its order: all that mutate, then (after hooks and validation) all that
 //! only look. What a plugin wants to know of other objects it reads from `server.store`.
 
+mod default_ingress_class;
 mod default_tolerations;
 mod limit_ranger;
 mod namespace_lifecycle;
@@ -93,6 +94,7 @@ pub const CHAIN: &[Plugin] = &[
     Plugin { name: "DefaultStorageClass", mutate: Some(Hook::Sync(storage::default_class)), validate: None },
     Plugin { name: "StorageObjectInUseProtection", mutate: Some(Hook::Sync(storage::protect)), validate: None },
     Plugin { name: "PersistentVolumeClaimResize", mutate: None, validate: Some(Hook::Sync(storage::resize)) },
+    Plugin { name: "DefaultIngressClass", mutate: Some(Hook::Sync(default_ingress_class::mutate)), validate: None },
     Plugin { name: "RoleEscalation", mutate: None, validate: Some(Hook::Sync(escalation::validate)) },
 ];
 

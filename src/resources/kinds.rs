@@ -6,6 +6,7 @@ pub(crate) mod daemons;
 pub(crate) mod deployment;
 pub(crate) mod endpoints;
 pub(crate) mod event;
+pub(crate) mod ingress;
 pub(crate) mod lease;
 pub(crate) mod limits;
 pub(crate) mod namespace;

@@ -56,6 +56,8 @@ pub struct Hooks {
     pub name: fn(&str) -> Vec<String>,
     /// Checks everything but metadata.
     pub validate: fn(&Value, &mut Vec<FieldError>),
+    /// Checks what only a new object must satisfy. Runs after `validate`.
+    pub validate_create: fn(&Value, &mut Vec<FieldError>),
     /// Checks what may change: new, old, subresource. Runs after `validate`.
     pub validate_update: fn(&Value, &Value, Option<&str>, &mut Vec<FieldError>),
     pub columns: &'static [Column],
@@ -88,6 +90,7 @@ impl Hooks {
         // A name is a segment of paths and of storage keys, whatever else it may be.
         name: names::is_path_segment,
         validate: |_, _| {},
+        validate_create: |_, _| {},
         validate_update: |_, _, _, _| {},
         columns: &[columns::NAME, columns::AGE],
         cells: |v, now| vec![columns::name(v), columns::age(v, now)],
@@ -212,10 +215,11 @@ impl Resource {
             metadata::validate(self, v, &mut errors);
         }
         (self.hooks.validate)(v, &mut errors);
+        (self.hooks.validate_create)(v, &mut errors);
         errors
     }
 
-    /// Everything wrong with an update, [`Resource::validate`] of the new object included.
+    /// Everything wrong with an update, what is wrong with the new object included.
     #[must_use]
     pub fn validate_update(&self, new: &Value, old: &Value, subresource: Option<&str>) -> Vec<FieldError> {
         let mut errors = Vec::new();

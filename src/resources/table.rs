@@ -1,8 +1,8 @@
 //! The rows. Order is the order of discovery; the first version of a group is its preferred one.
 
 use crate::kinds::{
-    batch, config, daemons, deployment, endpoints, event, lease, limits, namespace, networking, node, others, pod,
-    rbac, replicas, service, service_account, storage, volume,
+    batch, config, daemons, deployment, endpoints, event, ingress, lease, limits, namespace, networking, node, others,
+    pod, rbac, replicas, service, service_account, storage, volume,
 };
 use crate::resource::{Hooks, Resource, Subresource};
 
@@ -290,9 +290,9 @@ static ROWS: &[Row] =
             .short(&["csr"])
             .sub(&[("approval", "CertificateSigningRequest", CHANGE), ("status", "CertificateSigningRequest", CHANGE)])
             .fields(&["spec.signerName"]),
-        row(NETWORKING, "v1", "IngressClass", "ingressclasses").hooks(&networking::CLASS).cluster(),
+        row(NETWORKING, "v1", "IngressClass", "ingressclasses").hooks(&ingress::CLASS).cluster(),
         row(NETWORKING, "v1", "Ingress", "ingresses")
-            .hooks(&networking::INGRESS)
+            .hooks(&ingress::INGRESS)
             .short(&["ing"])
             .sub(&[("status", "Ingress", CHANGE)]),
         row(NETWORKING, "v1", "NetworkPolicy", "networkpolicies").hooks(&networking::POLICY).short(&["netpol"]),

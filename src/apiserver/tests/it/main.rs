@@ -5,6 +5,7 @@
 mod deletes;
 mod discovery;
 mod harness;
+mod ingresses;
 mod lists;
 mod local;
 mod objects;
