@@ -9,6 +9,7 @@ mod load;
 mod pods;
 mod soak;
 mod target;
+mod web;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -30,6 +31,10 @@ enum Command {
     Pods(pods::Pods),
     /// Sandbox, create and start straight over CRI: the floor of a pod
     Cri(cri::Cri),
+    /// A web server that does next to nothing: what reverse proxies are measured with
+    WebServe(web::WebServe),
+    /// Ask a web server for its page over some connections, for some seconds
+    WebGet(web::WebGet),
     /// Write and watch while the server is being killed; then verify both
     Soak(soak::Soak),
 }
@@ -57,6 +62,8 @@ fn run() -> anyhow::Result<serde_json::Value> {
             Command::Floor(command) => command.run().await,
             Command::Pods(command) => command.run().await,
             Command::Cri(command) => command.run().await,
+            Command::WebServe(command) => command.run().await,
+            Command::WebGet(command) => command.run().await,
             Command::Soak(command) => command.run().await,
         }
     })

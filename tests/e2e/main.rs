@@ -11,6 +11,7 @@ mod cluster;
 mod commands;
 mod dashboard;
 mod image;
+mod ingress;
 mod leftovers;
 mod lifecycle;
 mod moves;
@@ -59,6 +60,7 @@ const SHARED: &[Test] = &[
     ("a_pod_that_does_not_fit_is_refused", lifecycle::refused),
     ("a_missing_image_is_told", lifecycle::missing_image),
     ("images_are_pulled_by_policy_and_with_secrets", registry::pull),
+    ("ingresses_are_served_on_the_machines_address", ingress::served),
     ("pods_speak_to_the_api", services::api_from_pod),
     ("addons_are_enabled_and_leave_nothing", addons::engine),
     ("the_dashboard_is_used", dashboard::used),
