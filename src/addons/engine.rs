@@ -9,6 +9,7 @@ mod arguments;
 mod catalog;
 mod cluster;
 mod merge;
+mod ports;
 mod readiness;
 mod record;
 mod steps;
@@ -291,6 +292,9 @@ impl Inner {
         let known = before.as_ref().map(|record| record.arguments.clone()).unwrap_or_default();
         let given = arguments::parse(&addon.arguments, arguments, &known).map_err(Error::Invalid)?;
         let mut rendered = addon.render(variables, &given).map_err(Error::Invalid)?;
+        if let Some(why) = ports::taken(&rendered.objects) {
+            return Err(Error::Invalid(why));
+        }
         let digest = digest(&rendered);
         let recorded = before.as_ref().map(|record| record.inventory.clone()).unwrap_or_default();
         let objects = apply::arranged(cluster, std::mem::take(&mut rendered.objects)).await?;

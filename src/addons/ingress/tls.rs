@@ -2,11 +2,9 @@
 
 use super::certificates::Resolver;
 use super::table::Live;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use mini_pki::AnyCertificate;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig};
+use rustls::{ClientConfig, ServerConfig};
 use std::sync::Arc;
 
 /// What clients meet: HTTP/2 and HTTP/1.1, the certificate of the table in force.
@@ -23,53 +21,16 @@ pub(super) fn server_config(live: Arc<Live>) -> anyhow::Result<Arc<ServerConfig>
     Ok(Arc::new(config))
 }
 
-/// Takes any certificate of a server that has its key: an endpoint is known by its address, as nginx does it.
-#[derive(Debug)]
-pub(super) struct AnyServer(Arc<CryptoProvider>);
-
-impl AnyServer {
-    pub(super) fn client_config() -> anyhow::Result<Arc<ClientConfig>> {
-        let provider = Arc::new(default_provider());
-        let config = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Self(provider)))
-            .with_no_client_auth();
-        Ok(Arc::new(config))
-    }
-}
-
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+/// For endpoints that speak TLS: they are known by their addresses, as nginx does it, and show any certificate.
+///
+/// # Errors
+/// When the protocol versions do not fit the cryptography, which they do.
+pub(super) fn client_config() -> anyhow::Result<Arc<ClientConfig>> {
+    let provider = Arc::new(default_provider());
+    let config = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate::new(provider)))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
 }

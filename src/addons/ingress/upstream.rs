@@ -3,7 +3,7 @@
 //! A connection is driven by the very task that waits for its answer: no hand-over between tasks, and a request that is
 //! dropped takes its connection with it. An idle one is driven by nobody; it is looked at before it is used again.
 
-use super::tls::AnyServer;
+use super::tls;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
@@ -202,7 +202,7 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new() -> anyhow::Result<Arc<Self>> {
-        let tls = TlsConnector::from(AnyServer::client_config()?);
+        let tls = TlsConnector::from(tls::client_config()?);
         Ok(Arc::new(Self { idle: Mutex::default(), reaping: AtomicBool::new(false), tls }))
     }
 

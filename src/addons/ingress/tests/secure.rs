@@ -1,7 +1,7 @@
 //! HTTPS: HTTP/2, certificates by name, and backends that speak TLS.
 
 use super::super::certificates::{Keys, tests::pair};
-use super::super::tls::AnyServer;
+use super::super::tls;
 use super::*;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::client::conn::http2;
@@ -21,7 +21,7 @@ fn key(names: &[&str]) -> Arc<CertifiedKey> {
 }
 
 async fn connect(address: SocketAddr, name: &str, protocol: &str) -> TlsStream<TcpStream> {
-    let mut config = Arc::unwrap_or_clone(AnyServer::client_config().unwrap());
+    let mut config = Arc::unwrap_or_clone(tls::client_config().unwrap());
     config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
     let name = ServerName::try_from(name.to_owned()).unwrap();
     TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(address).await.unwrap()).await.unwrap()
@@ -99,7 +99,7 @@ fn paused(parts: [&'static str; 2]) -> impl http_body::Body<Data = Bytes, Error 
 async fn backends_may_speak_tls() {
     let mut own = Table::default();
     own.certificates.add("", &key(&["x"]));
-    let acceptor = TlsAcceptor::from(super::super::tls::server_config(Arc::new(Live::new(own))).unwrap());
+    let acceptor = TlsAcceptor::from(tls::server_config(Arc::new(Live::new(own))).unwrap());
     let secure = raw_backend(move |stream, _| {
         let acceptor = acceptor.clone();
         async move {
