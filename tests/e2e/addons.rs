@@ -121,7 +121,7 @@ pub(crate) fn engine(cluster: &Cluster, space: &str) {
     cluster.kubectl("pages", &["scale", "deployment/web", "--replicas=2"]);
     let said = cluster.mini(["enable", "pages:text=changed"]);
     assert!(said.contains("ConfigMap pages/web changed") && said.contains("Deployment pages/web changed"), "{said}");
-    assert_eq!(cluster.field("pages", "configmap/web", "{.data.index\\.html}"), "changed\n");
+    assert_eq!(cluster.get("pages", &["configmap", "web"])["data"]["index.html"], "changed\n");
 
     // The cause, not only that it took too long.
     let failed = cluster.mini_output(["enable", "crashing", "--timeout", "50"]);

@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep};
 const SOON: Duration = Duration::from_millis(40);
 const LATER: Duration = Duration::from_millis(250);
 const SOON_FOR: Duration = Duration::from_secs(10);
+/// A container that ends right after its start is ready for a moment, where nothing probes it.
+const SETTLED_AFTER: Duration = Duration::from_millis(500);
 /// A pod that fails in the same way for this long will not mend itself.
 const HOPELESS_AFTER: Duration = Duration::from_secs(15);
 
@@ -108,7 +110,10 @@ impl Workload {
             return Ok(Look::Hopeless(format!("{id} is not there; was the addon disabled meanwhile?")));
         };
         Ok(match rollout::progress(&object) {
-            Progress::Done => Look::Passed(format!("{id} is ready")),
+            Progress::Done => match pods::flapping(cluster, &object).await? {
+                Some(what) => Look::Failing(format!("{id}: {what}")),
+                None => Look::Passed(format!("{id} is ready")),
+            },
             Progress::Failed(why) => Look::Hopeless(format!("{id} failed: {why}")),
             Progress::Waiting(how_far) => {
                 let told = format!("{id}: {how_far}");
@@ -197,33 +202,46 @@ pub(super) async fn wait(
         steps.say("waits for the node to be ready".to_owned());
     }
     for check in checks {
-        let mut failing: Option<Instant> = None;
-        loop {
-            let why = match check.look(cluster).await? {
-                Look::Passed(how) => {
-                    steps.say(how);
-                    break;
-                }
-                Look::Hopeless(why) => return Err(Error::NotWorking(why)),
-                Look::Failing(why) => {
-                    let since = *failing.get_or_insert_with(Instant::now);
-                    if since.elapsed() > HOPELESS_AFTER {
-                        return Err(Error::NotWorking(why));
-                    }
-                    why
-                }
-                Look::NotYet(why) => {
-                    failing = None;
-                    why
-                }
-            };
-            if limit.is_some_and(|limit| begun.elapsed() > limit) {
-                return Err(Error::NotWorking(format!("{why} (waited {} s)", begun.elapsed().as_secs())));
-            }
-            sleep(if begun.elapsed() < SOON_FOR { SOON } else { LATER }).await;
+        let how = until_passed(cluster, check, begun, limit).await?;
+        steps.say(how);
+    }
+    if !checks.iter().any(|check| matches!(check, Check::Dns(_) | Check::Http(_))) {
+        sleep(SETTLED_AFTER).await;
+        for check in checks {
+            until_passed(cluster, check, begun, limit).await?;
         }
     }
     Ok(())
+}
+
+/// How it passed.
+async fn until_passed(
+    cluster: &Cluster,
+    check: &Check,
+    begun: Instant,
+    limit: Option<Duration>,
+) -> Result<String, Error> {
+    let mut failing: Option<Instant> = None;
+    loop {
+        let why = match check.look(cluster).await? {
+            Look::Passed(how) => return Ok(how),
+            Look::Hopeless(why) => return Err(Error::NotWorking(why)),
+            Look::Failing(why) => {
+                if failing.get_or_insert_with(Instant::now).elapsed() > HOPELESS_AFTER {
+                    return Err(Error::NotWorking(why));
+                }
+                why
+            }
+            Look::NotYet(why) => {
+                failing = None;
+                why
+            }
+        };
+        if limit.is_some_and(|limit| begun.elapsed() > limit) {
+            return Err(Error::NotWorking(format!("{why} (waited {} s)", begun.elapsed().as_secs())));
+        }
+        sleep(if begun.elapsed() < SOON_FOR { SOON } else { LATER }).await;
+    }
 }
 
 async fn node_is_ready(cluster: &Cluster) -> Result<bool, Error> {

@@ -1,6 +1,7 @@
 //! What keeps a workload's pods from running: the sentence its user needs.
 
 use super::{Cluster, Error, condition, said};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 /// Why a pod is not ready.
@@ -14,21 +15,12 @@ pub(super) struct Trouble {
 /// Waiting reasons that are part of every start.
 const USUAL: &[&str] = &["ContainerCreating", "PodInitializing"];
 
+/// A container that was restarted counts as well when it has run this long.
+const STEADY_AFTER: SignedDuration = SignedDuration::from_secs(10);
+
 /// The worst trouble among the pods of a workload.
 pub(super) async fn trouble(cluster: &Cluster, workload: &Value) -> Result<Option<Trouble>, Error> {
-    let namespace = workload["metadata"]["namespace"].as_str();
-    let labels = workload["spec"]["selector"]["matchLabels"].as_object();
-    let selector: Vec<String> = labels
-        .into_iter()
-        .flatten()
-        .filter_map(|(key, value)| Some(format!("{}%3D{}", key.replace('/', "%2F"), value.as_str()?)))
-        .collect();
-    if selector.is_empty() {
-        return Ok(None);
-    }
-    let query = format!("labelSelector={}", selector.join("%2C"));
-    let mut pods = cluster.list("v1", "Pod", namespace, &query).await?;
-    pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    let pods = of_workload(cluster, workload).await?;
     if pods.is_empty() {
         let failure = condition(workload, "ReplicaFailure").filter(|found| found["status"] == "True");
         return Ok(failure.map(|found| Trouble { what: said(found), lasting: true }));
@@ -40,6 +32,53 @@ pub(super) async fn trouble(cluster: &Cluster, workload: &Value) -> Result<Optio
         trouble.what = format!("{}: {more}", trouble.what);
     }
     Ok(Some(trouble))
+}
+
+/// A container among a workload's pods that was restarted only now: it looks well each time, for a moment.
+pub(super) async fn flapping(cluster: &Cluster, workload: &Value) -> Result<Option<String>, Error> {
+    let now = Timestamp::now();
+    for pod in of_workload(cluster, workload).await? {
+        if let Some(what) = restarted(&pod, now) {
+            return Ok(Some(what));
+        }
+    }
+    Ok(None)
+}
+
+fn restarted(pod: &Value, now: Timestamp) -> Option<String> {
+    let containers = pod["status"]["containerStatuses"].as_array()?;
+    let fresh = containers.iter().find(|container| {
+        let started =
+            container["state"]["running"]["startedAt"].as_str().and_then(|time| time.parse::<Timestamp>().ok());
+        let steady = started.is_some_and(|started| now.duration_since(started) >= STEADY_AFTER);
+        container["restartCount"].as_i64().unwrap_or_default() > 0 && !steady
+    })?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let last = &fresh["lastState"]["terminated"]["exitCode"];
+    let ended = last.as_i64().map(|code| format!(", last with exit code {code}")).unwrap_or_default();
+    Some(format!(
+        "pod {}: container {} was restarted {} times{ended}",
+        text(&pod["metadata"]["name"]),
+        text(&fresh["name"]),
+        fresh["restartCount"]
+    ))
+}
+
+async fn of_workload(cluster: &Cluster, workload: &Value) -> Result<Vec<Value>, Error> {
+    let namespace = workload["metadata"]["namespace"].as_str();
+    let labels = workload["spec"]["selector"]["matchLabels"].as_object();
+    let selector: Vec<String> = labels
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some(format!("{}%3D{}", key.replace('/', "%2F"), value.as_str()?)))
+        .collect();
+    if selector.is_empty() {
+        return Ok(Vec::new());
+    }
+    let query = format!("labelSelector={}", selector.join("%2C"));
+    let mut pods = cluster.list("v1", "Pod", namespace, &query).await?;
+    pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    Ok(pods)
 }
 
 /// What the pod's own status says.
@@ -129,5 +168,19 @@ mod tests {
         let starting = json!({"phase": "Pending", "containerStatuses": [{"name": "c", "state": {"waiting": {"reason": "ContainerCreating"}}}]});
         assert_eq!(trouble(starting), Some(("pod p: Pending, not ready".into(), false)));
         assert_eq!(trouble(json!({"conditions": [{"type": "Ready", "status": "True"}]})), None);
+    }
+
+    #[test]
+    fn a_container_must_stay_up_after_a_restart() {
+        let now: Timestamp = "2026-11-22T10:00:30Z".parse().unwrap();
+        let told = |restarts: i64, started: &str| {
+            let container = json!({"name": "c", "restartCount": restarts, "state": {"running": {"startedAt": started}},
+                                   "lastState": {"terminated": {"exitCode": 3}}});
+            restarted(&json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [container]}}), now)
+        };
+        assert_eq!(told(0, "2026-11-22T10:00:30Z"), None);
+        assert_eq!(told(2, "2026-11-22T10:00:20Z"), None);
+        let said = "pod p: container c was restarted 2 times, last with exit code 3".to_owned();
+        assert_eq!(told(2, "2026-11-22T10:00:29Z"), Some(said));
     }
 }
