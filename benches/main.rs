@@ -4,6 +4,7 @@
 //! JSON object.
 
 mod cri;
+mod dns;
 mod floor;
 mod load;
 mod pods;
@@ -31,6 +32,8 @@ enum Command {
     Pods(pods::Pods),
     /// Sandbox, create and start straight over CRI: the floor of a pod
     Cri(cri::Cri),
+    /// Questions to a name server
+    Dns(dns::Dns),
     /// A web server that does next to nothing: what reverse proxies are measured with
     WebServe(web::WebServe),
     /// Ask a web server for its page over some connections, for some seconds
@@ -62,6 +65,7 @@ fn run() -> anyhow::Result<serde_json::Value> {
             Command::Floor(command) => command.run().await,
             Command::Pods(command) => command.run().await,
             Command::Cri(command) => command.run().await,
+            Command::Dns(command) => command.run(),
             Command::WebServe(command) => command.run().await,
             Command::WebGet(command) => command.run().await,
             Command::Soak(command) => command.run().await,

@@ -15,6 +15,7 @@ pub(crate) enum AddonServer {
 
 impl AddonServer {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        mini_telemetry::logs::init("warn").map_err(anyhow::Error::msg)?;
         match self {
             Self::Dns(args) => dns::run(args),
             Self::Ingress(args) => ingress::run(args),

@@ -4,22 +4,33 @@ use crate::Config;
 use k8s_cri::v1::DnsConfig;
 use k8s_openapi::api::core::v1::Pod;
 use std::net::IpAddr;
-use std::path::Path;
+
+/// What other programs of the machine write beside a `resolv.conf` that only leads to themselves: the real servers.
+const REAL: [&str; 2] = ["/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf"];
+/// More servers than these no resolver asks, and more search domains it does not try.
+const MOST_SERVERS: usize = 3;
+const MOST_SEARCHES: usize = 32;
 
 pub(crate) fn of_pod(config: &Config, pod: &Pod) -> DnsConfig {
-    resolve(pod, config.cluster_dns, &config.cluster_domain, &host_resolv_conf())
+    let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| parse(&text));
+    let own = read("/etc/resolv.conf").unwrap_or_default();
+    let host =
+        if crate::pod::host_network(pod) { own } else { reachable(own, REAL.iter().filter_map(|path| read(path))) };
+    resolve(pod, config.cluster_dns, &config.cluster_domain, &host)
 }
 
-/// The machine's own file; behind systemd-resolved the one with the real servers, as its stub cannot be reached from pods.
-fn host_resolv_conf() -> DnsConfig {
-    let read = |path: &str| std::fs::read_to_string(Path::new(path)).ok().map(|text| parse(&text));
-    let own = read("/etc/resolv.conf").unwrap_or_default();
-    if own.servers.iter().any(|s| s == "127.0.0.53")
-        && let Some(real) = read("/run/systemd/resolve/resolv.conf")
-    {
-        return real;
+/// A configuration for a pod's own network, where the machine's loopback is not: a resolver there is seen through, or
+/// left out.
+fn reachable(mut own: DnsConfig, behind: impl IntoIterator<Item = DnsConfig>) -> DnsConfig {
+    let is_local = |server: &String| server.parse().is_ok_and(|ip: IpAddr| ip.to_canonical().is_loopback());
+    if !own.servers.iter().any(is_local) {
+        return own;
     }
-    own
+    let real = behind.into_iter().find(|real| !real.servers.is_empty() && !real.servers.iter().any(is_local));
+    real.unwrap_or_else(|| {
+        own.servers.retain(|server| !is_local(server));
+        own
+    })
 }
 
 fn parse(text: &str) -> DnsConfig {
@@ -76,6 +87,8 @@ fn resolve(pod: &Pod, cluster_dns: Option<IpAddr>, domain: &str, host: &DnsConfi
             });
         }
     }
+    out.servers.truncate(MOST_SERVERS);
+    out.searches.truncate(MOST_SEARCHES);
     if out.servers.is_empty() && out.searches.is_empty() && out.options.is_empty() {
         // An empty configuration makes containerd copy the machine's file, which may not exist.
         out.options.push("ndots:1".to_owned());
@@ -86,22 +99,64 @@ fn resolve(pod: &Pod, cluster_dns: Option<IpAddr>, domain: &str, host: &DnsConfi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
 
     fn pod(spec: serde_json::Value) -> Pod {
-        serde_json::from_value(serde_json::json!({"metadata": {"namespace": "ns"}, "spec": spec})).unwrap()
+        let mut pod = json!({"metadata": {"namespace": "ns"}, "spec": {"containers": []}});
+        pod["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        serde_json::from_value(pod).unwrap()
     }
 
     #[test]
     fn policies_choose_servers() {
         let host = parse("nameserver 9.9.9.9\nsearch corp\noptions edns0");
         let dns = Some("10.0.0.10".parse().unwrap());
-        let of = |spec| resolve(&pod(spec), dns, "cluster.local", &host);
-        let first = of(serde_json::json!({"containers": []}));
-        assert_eq!(first.servers, ["10.0.0.10"]);
-        assert_eq!(first.searches, ["ns.svc.cluster.local", "svc.cluster.local", "cluster.local", "corp"]);
-        let own = of(serde_json::json!({"containers": [], "dnsPolicy": "None",
-            "dnsConfig": {"nameservers": ["1.1.1.1"], "options": [{"name": "ndots", "value": "2"}]}}));
-        assert_eq!((own.servers, own.options), (vec!["1.1.1.1".to_owned()], vec!["ndots:2".to_owned()]));
-        assert_eq!(of(serde_json::json!({"containers": [], "hostNetwork": true})).servers, ["9.9.9.9"]);
+        let cluster: &[&str] = &["ns.svc.cluster.local", "svc.cluster.local", "cluster.local", "corp"];
+        let own = json!({"nameservers": ["1.1.1.1", "10.0.0.10"], "searches": ["corp", "lan"],
+            "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]});
+        let table: &[(Value, &[&str], &[&str], &[&str])] = &[
+            (json!({}), &["10.0.0.10"], cluster, &["ndots:5"]),
+            (json!({"dnsPolicy": "ClusterFirst"}), &["10.0.0.10"], cluster, &["ndots:5"]),
+            (json!({"dnsPolicy": "ClusterFirst", "hostNetwork": true}), &["9.9.9.9"], &["corp"], &["edns0"]),
+            (
+                json!({"dnsPolicy": "ClusterFirstWithHostNet", "hostNetwork": true}),
+                &["10.0.0.10"],
+                cluster,
+                &["ndots:5"],
+            ),
+            (json!({"dnsPolicy": "Default"}), &["9.9.9.9"], &["corp"], &["edns0"]),
+            (
+                json!({"dnsPolicy": "None", "dnsConfig": own}),
+                &["1.1.1.1", "10.0.0.10"],
+                &["corp", "lan"],
+                &["ndots:2", "edns0"],
+            ),
+            (
+                json!({"dnsConfig": own}),
+                &["10.0.0.10", "1.1.1.1"],
+                &[cluster, &["lan"]].concat(),
+                &["ndots:2", "edns0"],
+            ),
+        ];
+        for (spec, servers, searches, options) in table {
+            let found = resolve(&pod(spec.clone()), dns, "cluster.local", &host);
+            assert_eq!(found.servers, *servers, "{spec}");
+            assert_eq!(found.searches, *searches, "{spec}");
+            assert_eq!(found.options, *options, "{spec}");
+        }
+    }
+
+    #[test]
+    fn resolvers_on_the_loopback_are_seen_through() {
+        let stub = || parse("nameserver 127.0.0.53\nsearch lan");
+        let real = parse("nameserver 192.168.1.1\nsearch lan");
+        assert_eq!(reachable(stub(), [real.clone()]).servers, ["192.168.1.1"]);
+        assert_eq!(reachable(stub(), [stub(), real]).servers, ["192.168.1.1"]);
+        // With nothing behind it, nobody can be asked; not by asking oneself either.
+        let alone = reachable(stub(), []);
+        assert!(alone.servers.is_empty());
+        assert_eq!(alone.searches, ["lan"]);
+        let mixed = parse("nameserver ::1\nnameserver 9.9.9.9");
+        assert_eq!(reachable(mixed, []).servers, ["9.9.9.9"]);
     }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -160,6 +160,11 @@ fn age(started_at: i64) -> Duration {
     Duration::from_nanos(u64::try_from(now - i128::from(started_at)).unwrap_or(0))
 }
 
+/// A container that has just started listens in a moment: until this long after the first probe it is asked again soon,
+/// then later and later, and only what fails after that counts.
+const YOUTH: Duration = Duration::from_millis(400);
+const SOON: Duration = Duration::from_millis(15);
+
 struct Job {
     shared: Arc<Shared>,
     wake: Arc<Wake>,
@@ -185,6 +190,7 @@ impl Job {
         let failures_max = self.probe.failure_threshold.unwrap_or(3).max(1);
         let successes_min = self.probe.success_threshold.unwrap_or(1).max(1);
         tokio::time::sleep(delay.saturating_sub(self.age)).await;
+        let (begun, mut soon) = (Instant::now(), SOON);
         let (mut good, mut bad) = (0, 0);
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -199,6 +205,11 @@ impl Job {
                     if good >= successes_min && self.passed_now() {
                         return;
                     }
+                }
+                Err(_) if self.kind != Kind::Liveness && begun.elapsed() < YOUTH => {
+                    tokio::time::sleep(soon).await;
+                    soon *= 2;
+                    ticks.reset_immediately();
                 }
                 Err(why) => {
                     (good, bad) = (0, bad + 1);

@@ -1,0 +1,89 @@
+//! Questions about the rest of the world, put to other name servers.
+//!
+//! Invariant: an answer or a failure within [`PATIENCE`], at once when no server can be asked. A server that was silent
+//! rests for some seconds, so that only the first to ask waits for it.
+
+use super::cache::Cache;
+use super::packet;
+use super::upstream::{Ask, Upstream};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// How long a client waits at most.
+const PATIENCE: Duration = Duration::from_millis(1800);
+/// After this long without an answer the next server is asked as well, or the same again: packets get lost.
+const STEP: Duration = Duration::from_millis(600);
+/// Servers asked for one question, counting repetitions.
+const ATTEMPTS: usize = 3;
+
+#[derive(Default)]
+pub(super) struct Forwarders {
+    upstreams: Vec<Arc<Upstream>>,
+    cache: Cache,
+}
+
+impl Forwarders {
+    pub(super) fn new(addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let upstreams = addresses.into_iter().map(|address| Arc::new(Upstream::new(address)));
+        Self { upstreams: upstreams.collect(), cache: Cache::default() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.upstreams.is_empty()
+    }
+
+    /// An answer that is known already, into `out`.
+    pub(super) fn recall(&self, ask: Ask<'_>, out: &mut Vec<u8>) -> bool {
+        !self.is_empty() && self.cache.get(&key(ask), out)
+    }
+
+    /// The answer of the first server that has one; else the last failure told. `own` are addresses that lead back here.
+    pub(super) async fn ask(&self, ask: Ask<'_>, own: &[IpAddr]) -> Option<Vec<u8>> {
+        let usable = |upstream: &&Arc<Upstream>| !upstream.is_resting() && !own.contains(&upstream.address.ip());
+        let usable: Vec<&Arc<Upstream>> = self.upstreams.iter().filter(usable).collect();
+        let mut next = usable.iter().copied().cycle().take(ATTEMPTS.max(usable.len()));
+        let (mut silent, mut dead) = (usable.clone(), Vec::new());
+        let deadline = Instant::now() + PATIENCE;
+        let mut running = FuturesUnordered::new();
+        let mut failure = None;
+        loop {
+            // Who has answered once would say the same again.
+            let more = next.find(|upstream| silent.iter().any(|other| Arc::ptr_eq(other, upstream)));
+            let pause = if more.is_some() { (Instant::now() + STEP).min(deadline) } else { deadline };
+            running.extend(more.map(|upstream| async move { (upstream, upstream.ask(ask).await) }));
+            match timeout_at(pause, running.next()).await {
+                Ok(Some((upstream, told))) => {
+                    silent.retain(|other| !Arc::ptr_eq(other, upstream));
+                    match told {
+                        Ok(reply) if matches!(packet::code(&reply), 0 | 3) => {
+                            self.cache.put(key(ask), &reply);
+                            return Some(reply);
+                        }
+                        Ok(reply) => failure = Some(reply),
+                        Err(_) => dead.push(upstream),
+                    }
+                }
+                Ok(None) => break,
+                Err(_) if Instant::now() >= deadline => break,
+                Err(_) => {}
+            }
+        }
+        drop(running);
+        for upstream in silent.into_iter().chain(dead) {
+            upstream.rest();
+            let upstream = upstream.clone();
+            tokio::spawn(async move { upstream.probe().await });
+        }
+        failure
+    }
+}
+
+fn key(ask: Ask<'_>) -> Vec<u8> {
+    let mut key = packet::lower(ask.question);
+    key.push(u8::from(ask.checking_disabled) << 2 | ask.edns.map_or(0, |dnssec| 1 + u8::from(dnssec)));
+    key
+}
