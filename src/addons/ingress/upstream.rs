@@ -32,7 +32,9 @@ const IDLE: Duration = Duration::from_secs(55);
 /// Idle connections kept for one endpoint, in each worker.
 const IDLE_MAX: usize = 256;
 
-pub(super) type Stream = TokioIo<Either<TcpStream, Box<TlsStream<TcpStream>>>>;
+type Stream = TokioIo<Either<TcpStream, Box<TlsStream<TcpStream>>>>;
+pub(super) type Sender = http1::SendRequest<Upload>;
+pub(super) type Connection = Pin<Box<http1::Connection<Stream, Upload>>>;
 
 /// Where a connection goes, and whether through TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -122,9 +124,9 @@ impl Body for Upload {
 
 /// A connection to an endpoint.
 pub(super) struct Upstream {
-    sender: http1::SendRequest<Upload>,
+    sender: Sender,
     /// None once it has ended.
-    connection: Option<Pin<Box<http1::Connection<Stream, Upload>>>>,
+    connection: Option<Connection>,
 }
 
 impl Upstream {
@@ -180,9 +182,7 @@ impl Upstream {
     }
 
     /// The two halves, for an exchange that becomes a tunnel.
-    pub(super) fn into_parts(
-        self,
-    ) -> Option<(http1::SendRequest<Upload>, Pin<Box<http1::Connection<Stream, Upload>>>)> {
+    pub(super) fn into_parts(self) -> Option<(Sender, Connection)> {
         Some((self.sender, self.connection?))
     }
 }
