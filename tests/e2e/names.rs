@@ -112,7 +112,7 @@ pub(crate) fn policies(cluster: &Cluster, space: &str) {
         words(&own, "nameserver").into_iter().filter(|server| !server.starts_with("127.")).collect();
     let search = format!("{space}.svc.cluster.local svc.cluster.local cluster.local");
     let first = |text: &str| {
-        assert_eq!(words(text, "nameserver"), [server.clone()], "{text}");
+        assert_eq!(words(text, "nameserver"), std::slice::from_ref(&server), "{text}");
         assert!(words(text, "search").join(" ").starts_with(&search), "{text}");
         assert_eq!(words(text, "options"), ["ndots:5"], "{text}");
     };
