@@ -114,7 +114,9 @@ mod tests {
         let cluster: &[&str] = &["ns.svc.cluster.local", "svc.cluster.local", "cluster.local", "corp"];
         let own = json!({"nameservers": ["1.1.1.1", "10.0.0.10"], "searches": ["corp", "lan"],
             "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]});
-        let table: &[(Value, &[&str], &[&str], &[&str])] = &[
+        // The pod's spec; its servers, search paths and options.
+        type Row<'a> = (Value, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+        let table: &[Row<'_>] = &[
             (json!({}), &["10.0.0.10"], cluster, &["ndots:5"]),
             (json!({"dnsPolicy": "ClusterFirst"}), &["10.0.0.10"], cluster, &["ndots:5"]),
             (json!({"dnsPolicy": "ClusterFirst", "hostNetwork": true}), &["9.9.9.9"], &["corp"], &["edns0"]),
