@@ -17,7 +17,8 @@ impl Drop for Running {
 }
 
 pub(crate) fn logs_and_exec(cluster: &Cluster, space: &str) {
-    cluster.pod(space, "talker", r#"command: [sh, -c, "for i in 1 2 3; do echo line $i; done; echo oops >&2; while [ ! -e /tmp/end ]; do sleep 0.2; done; echo last"]"#);
+    // The pause keeps the two pipes in order.
+    cluster.pod(space, "talker", r#"command: [sh, -c, "for i in 1 2 3; do echo line $i; done; sleep 1; echo oops >&2; while [ ! -e /tmp/end ]; do sleep 0.2; done; echo last"]"#);
     let logs = |arguments: &[&str]| cluster.kubectl(space, &[&["logs", "talker"], arguments].concat());
     until("four lines", || logs(&[]).lines().count() == 4);
     assert!(logs(&[]).contains("line 1\nline 2\nline 3\n"), "{}", logs(&[]));
