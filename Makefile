@@ -45,7 +45,7 @@ browser:
 	TEST_BROWSER=1 cargo test --test e2e -- the_dashboard_is_used
 
 bench: build
-	@scripts/setup.sh test
+	@scripts/setup.sh bench
 	benches/run
 
 soak: build
