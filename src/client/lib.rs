@@ -8,6 +8,7 @@ pub mod caches;
 pub mod queue;
 pub mod recorder;
 mod reflector;
+pub mod taints;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod volumes;

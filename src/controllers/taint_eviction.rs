@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use mini_client::taints::tolerates;
 use mini_client::{Cache, Caches, Client, EventType, Recorder, reference};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -67,25 +68,6 @@ fn node_of(pod: &Pod) -> Option<&str> {
 fn taints(node: &Node) -> Vec<&Taint> {
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
     taints.filter(|taint| taint.effect == "NoExecute").collect()
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let open = |wanted: Option<&str>, found: &str| wanted.is_none_or(|wanted| wanted.is_empty() || wanted == found);
-    let value = |value: &Option<String>| value.clone().unwrap_or_default();
-    open(toleration.effect.as_deref(), &taint.effect)
-        && match toleration.operator.as_deref().unwrap_or_default() {
-            "Exists" => open(toleration.key.as_deref(), &taint.key),
-            "" | "Equal" => {
-                toleration.key.as_deref() == Some(&taint.key) && value(&toleration.value) == value(&taint.value)
-            }
-            operator @ ("Lt" | "Gt") => {
-                let (found, wanted) = (value(&taint.value).parse::<i64>(), value(&toleration.value).parse::<i64>());
-                let holds = |found, wanted| if operator == "Lt" { found < wanted } else { found > wanted };
-                toleration.key.as_deref() == Some(&taint.key)
-                    && matches!((found, wanted), (Ok(found), Ok(wanted)) if holds(found, wanted))
-            }
-            _ => false,
-        }
 }
 
 /// How long a pod bears these taints: `None` for ever.
