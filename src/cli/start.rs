@@ -31,29 +31,27 @@ impl Start {
     pub(crate) fn run(&self, config: &Config, settings: &Settings) -> anyhow::Result<ExitCode> {
         config.check_root()?;
         let running = block_on(AdminClient::new(config).status())?.is_some() || server::process(config).is_some();
-        let started = if running {
-            Started::Before
-        } else {
-            preflight::forget_failure(config);
-            preflight::prepare(config)?;
-            launch(config, settings)?
-        };
-        block_on(self.wait(config, started))?;
+        let started = if running { Started::Before } else { launch(config, settings)? };
+        let started = block_on(self.wait(config, settings, started))?;
         let how = if self.wait_ready { "ready" } else { "running" };
-        println!("mini is {how}{}", if running { " already" } else { "" });
+        println!("mini is {how}{}", if matches!(started, Started::Before) { " already" } else { "" });
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn wait(&self, config: &Config, mut started: Started) -> anyhow::Result<()> {
+    async fn wait(&self, config: &Config, settings: &Settings, mut started: Started) -> anyhow::Result<Started> {
         let client = AdminClient::new(config);
         let begun = Instant::now();
         loop {
             let now = client.status().await?;
             if now.as_ref().is_some_and(|status| self.is_satisfied(status)) {
-                return Ok(());
+                return Ok(started);
             }
-            if let Some(why) = ended(config, &mut started) {
-                bail!("{why}");
+            if has_ended(config, &mut started) {
+                // What ran before was at its end, be it killed or told to stop: this start's server is still to come.
+                match started {
+                    Started::Before => started = launch(config, settings)?,
+                    _ => bail!("{}", why_ended(config, &started)),
+                }
             }
             if self.timeout > 0 && begun.elapsed() > Duration::from_secs(self.timeout) {
                 bail!("{}", too_late(self.timeout, now.as_ref()));
@@ -72,6 +70,8 @@ impl Start {
 }
 
 fn launch(config: &Config, settings: &Settings) -> anyhow::Result<Started> {
+    preflight::forget_failure(config);
+    preflight::prepare(config)?;
     if unit::is_installed() && settings.is_empty() {
         unit::start()?;
         return Ok(Started::Unit);
@@ -83,22 +83,22 @@ fn launch(config: &Config, settings: &Settings) -> anyhow::Result<Started> {
     Ok(Started::Daemon(child))
 }
 
-/// Why the server is gone, if it is.
-fn ended(config: &Config, started: &mut Started) -> Option<String> {
-    let gone = match started {
+fn has_ended(config: &Config, started: &mut Started) -> bool {
+    match started {
         Started::Daemon(child) => matches!(child.try_wait(), Ok(Some(_)) | Err(_)),
         // systemd may still be about to start it; a failure leaves its note.
         Started::Unit => server::process(config).is_none() && preflight::last_failure(config).is_some(),
         Started::Before => server::process(config).is_none(),
-    };
-    gone.then(|| {
-        preflight::last_failure(config).unwrap_or_else(|| {
-            let log = match started {
-                Started::Unit => "`journalctl -u mini`".to_owned(),
-                _ => config.log_file().display().to_string(),
-            };
-            format!("the server ended at once; {log} says why")
-        })
+    }
+}
+
+fn why_ended(config: &Config, started: &Started) -> String {
+    preflight::last_failure(config).unwrap_or_else(|| {
+        let log = match started {
+            Started::Unit => "`journalctl -u mini`".to_owned(),
+            _ => config.log_file().display().to_string(),
+        };
+        format!("the server ended at once; {log} says why")
     })
 }
 

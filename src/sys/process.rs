@@ -26,10 +26,17 @@ impl Process {
         Self { pid, start_time: start_time(pid).unwrap_or_default() }
     }
 
-    /// Does it run still? A zombie does not.
+    /// Does it run still? A zombie does not, unless another of its threads still holds files, locks and ports.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        matches!(stat(self.pid), Some((state, start)) if start == self.start_time && !matches!(state, 'Z' | 'X'))
+        match stat(self.pid) {
+            Some((state, start)) if start == self.start_time => !matches!(state, 'Z' | 'X') || self.threads() > 1,
+            _ => false,
+        }
+    }
+
+    fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(0, Iterator::count)
     }
 
     /// Sends a signal, unless it has ended.
