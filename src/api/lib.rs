@@ -1,7 +1,8 @@
-//! What a Kubernetes object is, before any kind: JSON, metadata, selectors, quantities, patches and `Status`.
+//! What a Kubernetes object is, before any kind: JSON, metadata, selectors, quantities, patches, server-side apply and `Status`.
 //!
 //! No IO, no tokio, no kind. Everything here is a pure function of its arguments.
 
+pub mod apply;
 pub mod field;
 pub mod meta;
 pub mod names;

@@ -3,6 +3,9 @@
 //! The facts are one text in the executable (`data/schema.txt`, made by `data/facts.py`); a definition is read when it
 //! is first asked for, and all names are slices of that text, so an idle server keeps next to nothing in memory.
 
+mod apply;
+
+pub use apply::ApplyNode;
 use mini_api::patch::strategic::{PatchMeta, PatchSchema};
 use std::sync::{LazyLock, OnceLock};
 

@@ -1,0 +1,137 @@
+//! `FieldsV1`: a field set in JSON.
+//!
+//! An object whose keys are `f:<name>`, `k:<keys as JSON>`, `v:<value as JSON>` and `i:<index>`. An empty object is a
+//! member; `.` in an object makes what the object stands for a member besides what is in it.
+
+use super::element::Element;
+use super::set::{Branch, Set};
+use serde_json::{Map, Value};
+
+const SELF: &str = ".";
+
+/// The set as `fieldsV1`.
+#[must_use]
+pub fn encode(set: &Set) -> Value {
+    Value::Object(encode_below(set))
+}
+
+fn encode_below(set: &Set) -> Map<String, Value> {
+    let mut out = Map::new();
+    for (element, branch) in set.iter() {
+        let mut inside = encode_below(&branch.below);
+        if branch.member && !inside.is_empty() {
+            inside.insert(SELF.to_owned(), Value::Object(Map::new()));
+        }
+        out.insert(name(element), Value::Object(inside));
+    }
+    out
+}
+
+fn name(element: &Element) -> String {
+    match element {
+        Element::Field(name) => ["f:", name].concat(),
+        Element::Key(keys) => {
+            let keys: Map<String, Value> = keys.iter().cloned().collect();
+            format!("k:{}", Value::Object(keys))
+        }
+        Element::Value(value) => format!("v:{value}"),
+        Element::Index(i) => format!("i:{i}"),
+    }
+}
+
+/// The set of a `fieldsV1`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode(fields: &Value) -> Result<Set, String> {
+    match fields {
+        Value::Null => Ok(Set::default()),
+        Value::Object(map) => Ok(decode_branch(map)?.below),
+        _ => Err("fieldsV1 must be an object".to_owned()),
+    }
+}
+
+fn decode_branch(map: &Map<String, Value>) -> Result<Branch, String> {
+    let mut out = Branch { member: map.contains_key(SELF), below: Set::default() };
+    for (key, value) in map.iter().filter(|(key, _)| *key != SELF) {
+        let Some(element) = parse(key)? else { continue };
+        let inside = match value {
+            Value::Object(inside) => decode_branch(inside)?,
+            _ => Branch::MEMBER,
+        };
+        out.below.put(&element, inside);
+    }
+    out.member |= out.below.is_empty();
+    Ok(out)
+}
+
+/// The element of a key; none where a later version may know what it is.
+fn parse(key: &str) -> Result<Option<Element>, String> {
+    let Some((kind, content)) = key.split_at_checked(2) else {
+        return Err(format!("key must be 2 characters long: {key}"));
+    };
+    if !kind.ends_with(':') {
+        return Err(format!("missing colon: {key}"));
+    }
+    let json = || serde_json::from_str::<Value>(content).map_err(|e| format!("{key}: {e}"));
+    Ok(Some(match kind {
+        "f:" => Element::field(content),
+        "v:" => Element::Value(json()?),
+        "k:" => match json()? {
+            Value::Object(keys) => {
+                let mut keys: Vec<(String, Value)> = keys.into_iter().collect();
+                keys.sort_by(|(a, _), (b, _)| a.cmp(b));
+                Element::Key(keys)
+            }
+            _ => return Err(format!("{key}: not an object")),
+        },
+        "i:" => Element::Index(content.parse().map_err(|e| format!("{key}: {e}"))?),
+        _ => return Ok(None),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn there_and_back() {
+        let fields = json!({
+            "f:metadata": {"f:finalizers": {".": {}, "v:\"a\"": {}, "v:1": {}}},
+            "f:spec": {"f:ports": {".": {}, "k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}}}, "i:3": {}},
+        });
+        let set = decode(&fields).unwrap();
+        assert_eq!(encode(&set), fields);
+        assert_eq!(
+            set.to_string(),
+            [
+                ".metadata.finalizers",
+                ".metadata.finalizers[=1]",
+                ".metadata.finalizers[=\"a\"]",
+                ".spec[3]",
+                ".spec.ports",
+                ".spec.ports[port=80,protocol=\"TCP\"]",
+                ".spec.ports[port=80,protocol=\"TCP\"].port"
+            ]
+            .join("\n")
+        );
+    }
+
+    #[test]
+    fn keys_of_other_versions_are_dropped_and_broken_ones_refused() {
+        assert!(decode(&json!({"x:what": {}})).unwrap().is_empty());
+        assert_eq!(decode(&json!({"f:a": {"x:what": {}}})).unwrap(), Set::of(&[&["a"]]));
+        assert!(decode(&Value::Null).unwrap().is_empty());
+        for broken in [
+            json!([]),
+            json!({"f": {}}),
+            json!({"fx": {}}),
+            json!({"k:[1]": {}}),
+            json!({"v:{": {}}),
+            json!({"i:x": {}}),
+        ] {
+            assert!(decode(&broken).is_err(), "{broken}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! `metadata.managedFields`: who owns what, since when.
+
+use super::fields_v1;
+use super::set::Set;
+use serde_json::{Value, json};
+use std::fmt;
+
+/// What made a manager the owner of its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    Apply,
+    Update,
+}
+
+impl Operation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Apply => "Apply",
+            Self::Update => "Update",
+        }
+    }
+}
+
+/// `ManagedFieldsEntry`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub manager: String,
+    pub operation: Operation,
+    /// The version in which `set` is written.
+    pub api_version: String,
+    /// Empty for the object itself.
+    pub subresource: String,
+    /// RFC 3339, to the second, in UTC.
+    pub time: Option<String>,
+    pub set: Set,
+}
+
+impl Entry {
+    /// Whether both are of one manager, which then has one entry. An applier has one whatever versions it applies.
+    pub(crate) fn same_manager(&self, other: &Self) -> bool {
+        self.operation == other.operation
+            && self.manager == other.manager
+            && self.subresource == other.subresource
+            && (self.operation == Operation::Apply || self.api_version == other.api_version)
+    }
+
+    fn order(&self) -> (Operation, Option<&str>, &str, &str, &str) {
+        (self.operation, self.time.as_deref(), &self.manager, &self.api_version, &self.subresource)
+    }
+}
+
+/// How messages about conflicts name a manager.
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.manager)?;
+        if !self.subresource.is_empty() {
+            write!(f, " with subresource {:?}", self.subresource)?;
+        }
+        if self.operation == Operation::Update {
+            write!(f, " using {}", self.api_version)?;
+        }
+        Ok(())
+    }
+}
+
+/// All managers of an object.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Managers(pub(crate) Vec<Entry>);
+
+impl Managers {
+    /// Reads `metadata.managedFields`; an absent one is empty.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(managed_fields: &Value) -> Result<Self, String> {
+        let mut out = Self::default();
+        let entries = match managed_fields {
+            Value::Null => return Ok(out),
+            Value::Array(entries) => entries,
+            _ => return Err("managedFields must be a list".to_owned()),
+        };
+        for (i, entry) in entries.iter().enumerate() {
+            let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
+            let operation = match text("operation") {
+                "Apply" => Operation::Apply,
+                "Update" => Operation::Update,
+                _ => return Err("operation must be `Apply` or `Update`".to_owned()),
+            };
+            if text("apiVersion").is_empty() {
+                return Err("apiVersion must not be empty".to_owned());
+            }
+            match text("fieldsType") {
+                "FieldsV1" => {}
+                "" => return Err(format!("missing fieldsType in managed fields entry {i}")),
+                other => return Err(format!("invalid fieldsType {other:?} in managed fields entry {i}")),
+            }
+            out.put(Entry {
+                manager: text("manager").to_owned(),
+                operation,
+                api_version: text("apiVersion").to_owned(),
+                subresource: text("subresource").to_owned(),
+                time: Some(text("time")).filter(|time| !time.is_empty()).map(str::to_owned),
+                set: fields_v1::decode(entry.get("fieldsV1").unwrap_or(&Value::Null))?,
+            });
+        }
+        Ok(out)
+    }
+
+    /// As `metadata.managedFields`, in upstream's order; none where there are none.
+    #[must_use]
+    pub fn encode(mut self) -> Option<Value> {
+        if self.0.is_empty() {
+            return None;
+        }
+        self.0.sort_by(|a, b| a.order().cmp(&b.order()));
+        let entry = |entry: &Entry| {
+            let mut out = json!({
+                "manager": entry.manager,
+                "operation": entry.operation.as_str(),
+                "apiVersion": entry.api_version,
+                "fieldsType": "FieldsV1",
+                "fieldsV1": fields_v1::encode(&entry.set),
+            });
+            for (name, value) in [("time", entry.time.as_deref()), ("subresource", Some(entry.subresource.as_str()))] {
+                if let Some(value) = value.filter(|value| !value.is_empty()) {
+                    out[name] = value.into();
+                }
+            }
+            out
+        };
+        Some(Value::Array(self.0.iter().map(entry).collect()))
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.0.iter()
+    }
+
+    /// Adds an entry, in place of one of the same manager.
+    pub fn put(&mut self, entry: Entry) {
+        match self.0.iter_mut().find(|e| e.same_manager(&entry)) {
+            Some(old) => *old = entry,
+            None => self.0.push(entry),
+        }
+    }
+
+    /// Takes the entry of `entry`'s manager out.
+    pub(crate) fn take(&mut self, entry: &Entry) -> Option<Entry> {
+        let at = self.0.iter().position(|e| e.same_manager(entry))?;
+        Some(self.0.remove(at))
+    }
+}
+
+/// Whether a client says by its `managedFields` that they are to be forgotten: `[]`, or `[{}]`.
+#[must_use]
+pub fn is_reset(managed_fields: &Value) -> bool {
+    match managed_fields.as_array().map(Vec::as_slice) {
+        Some([]) => true,
+        Some([one]) => one.as_object().is_some_and(serde_json::Map::is_empty),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_sorted_and_whole() {
+        let entry = |manager: &str, operation: &str, time: &str| {
+            json!({"manager": manager, "operation": operation, "apiVersion": "v1", "time": time,
+                   "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {"f:a": {}}}})
+        };
+        let (early, late) = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z");
+        let mut status = entry("a", "Update", late);
+        status["subresource"] = "status".into();
+        let given = json!([status, entry("b", "Update", early), entry("z", "Apply", late), entry("a", "Update", late)]);
+        let managers = Managers::decode(&given).unwrap();
+        let sorted = json!([given[2], given[1], given[3], given[0]]);
+        assert_eq!(managers.clone().encode(), Some(sorted));
+        let names: Vec<String> = managers.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            names,
+            [r#""a" with subresource "status" using v1"#, r#""b" using v1"#, r#""z""#, r#""a" using v1"#]
+        );
+        assert_eq!(Managers::decode(&json!([])).unwrap().encode(), None);
+    }
+
+    #[test]
+    fn what_is_no_entry_is_refused() {
+        let good = json!({"operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1"});
+        assert!(Managers::decode(&json!([good])).is_ok());
+        for (field, value) in [
+            ("operation", json!("Other")),
+            ("apiVersion", json!("")),
+            ("fieldsType", json!("V2")),
+            ("fieldsV1", json!([])),
+        ] {
+            let mut bad = good.clone();
+            bad[field] = value;
+            assert!(Managers::decode(&json!([bad])).is_err(), "{bad}");
+        }
+        assert!(is_reset(&json!([])) && is_reset(&json!([{}])));
+        assert!(!is_reset(&Value::Null) && !is_reset(&json!([{"manager": "a"}])) && !is_reset(&json!([{}, {}])));
+    }
+}
