@@ -1,6 +1,8 @@
 //! What every cluster has: the system's namespaces, and the Service `kubernetes` that leads to this server.
 
 use crate::call::Query;
+use crate::managed_fields::Owners;
+use crate::verbs::update::Write;
 use crate::verbs::{create, update};
 use crate::{ApiServer, Call, Error, RequestInfo, UserInfo, authz};
 use http::HeaderMap;
@@ -103,7 +105,7 @@ pub(crate) async fn ensure(
     wanted["apiVersion"] = call.resource.api_version().into();
     wanted["kind"] = call.resource.kind.clone().into();
     if server.store.snapshot().get(&call.key(name)).is_none() {
-        return match create::object(&call, wanted, false).await {
+        return match create::object(&call, wanted, false, Owners::Update("")).await {
             Err(status) if status.code == 409 => Ok(()),
             other => other.map(drop),
         };
@@ -115,5 +117,5 @@ pub(crate) async fn ensure(
         }
         Ok((new, Vec::new()))
     };
-    update::change_object(&call, "", false, change).await.map(drop)
+    update::change_object(&call, Write::new("", false), change).await.map(drop)
 }

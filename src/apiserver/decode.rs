@@ -4,6 +4,7 @@ use crate::Call;
 use crate::negotiate::{self, Media};
 use crate::options::FieldValidation;
 use bytes::Bytes;
+use mini_api::apply::managers;
 use mini_api::{Meta, Status, Value, meta::object_mut};
 use mini_resources::Resource;
 
@@ -63,8 +64,12 @@ pub(crate) fn settle(
     let object = object_mut(value);
     object.insert("apiVersion".to_owned(), resource.api_version().into());
     object.insert("kind".to_owned(), resource.kind.clone().into());
-    value.meta_mut().remove("managedFields");
+    // An empty list says something here, which normalizing would take away.
+    let reset = value.meta_mut().get("managedFields").filter(|entries| managers::is_reset(entries)).cloned();
     let unknown = resource.normalize(value)?;
+    if let Some(reset) = reset {
+        value.meta_mut().insert("managedFields".to_owned(), reset);
+    }
     odd.splice(0..0, unknown);
     match fields {
         FieldValidation::Ignore => Ok(Vec::new()),

@@ -19,6 +19,7 @@ pub mod handler;
 pub mod health;
 pub mod listener;
 pub mod local;
+mod managed_fields;
 mod metrics;
 mod negotiate;
 mod object;

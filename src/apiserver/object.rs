@@ -123,6 +123,18 @@ pub(crate) fn stored(resource: &Resource, value: &Value) -> Template {
     }
 }
 
+/// The template of `value` as it is stored; without `managedFields` where it is too large with them.
+///
+/// # Errors
+/// As [`Template::check_size`].
+pub(crate) fn fitting(resource: &Resource, value: &mut Value) -> Result<Template, Status> {
+    let template = stored(resource, value);
+    match template.check_size(value) {
+        Err(_) if value.meta_mut().remove("managedFields").is_some() => fitting(resource, value),
+        checked => checked.map(|()| template),
+    }
+}
+
 /// The object of an entry, in the version of `resource`.
 pub(crate) fn read(resource: &Resource, entry: &Entry) -> Result<Value, Status> {
     let mut value: Value = serde_json::from_slice(&entry.bytes)

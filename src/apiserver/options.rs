@@ -1,7 +1,9 @@
 //! Options of requests: dry run, field validation, deletion, selectors.
 
 use crate::Call;
+use crate::managed_fields::MANAGER_MAX;
 use crate::negotiate::{self, Media};
+use crate::verbs::APPLY;
 use mini_api::selector::{FieldSelector, LabelSelector};
 use mini_api::{FieldError, FieldErrorType, FieldPath, Meta, Reason, Status, Value};
 use mini_resources::Resource;
@@ -21,6 +23,8 @@ pub(crate) enum FieldValidation {
 pub(crate) struct WriteOptions {
     pub(crate) dry_run: bool,
     pub(crate) fields: FieldValidation,
+    /// Of an apply: takes from others what it is in conflict with them about.
+    pub(crate) force: bool,
 }
 
 impl WriteOptions {
@@ -28,6 +32,24 @@ impl WriteOptions {
     pub(crate) fn parse(call: &Call, kind: &str) -> Result<Self, Status> {
         let dry_run = call.query.all("dryRun").filter(|v| !v.is_empty()).collect::<Vec<_>>();
         let mut errors = Vec::new();
+        let force = call.query.get("force");
+        let (path, manager) = (FieldPath::new("fieldManager"), call.query.text("fieldManager"));
+        if kind == "PatchOptions" {
+            if negotiate::content_type(&call.headers) == APPLY {
+                if manager.is_empty() {
+                    errors.push(FieldError::required(&path, "is required for apply patch"));
+                }
+            } else if force.is_some() {
+                let path = FieldPath::new("force");
+                errors.push(FieldError::forbidden(&path, "may not be specified for non-apply patch"));
+            }
+        }
+        if manager.len() > MANAGER_MAX {
+            errors.push(FieldError::too_long(&path, MANAGER_MAX));
+        }
+        if manager.chars().any(char::is_control) {
+            errors.push(FieldError::invalid(&path, manager, "should only contain printable characters"));
+        }
         dry_run_errors(&dry_run, &mut errors);
         let fields = match call.query.text("fieldValidation") {
             "" | "Warn" => FieldValidation::Warn,
@@ -40,7 +62,7 @@ impl WriteOptions {
             }
         };
         if errors.is_empty() {
-            Ok(Self { dry_run: !dry_run.is_empty(), fields })
+            Ok(Self { dry_run: !dry_run.is_empty(), fields, force: call.query.flag("force") })
         } else {
             Err(Status::invalid("meta.k8s.io", kind, "", &errors))
         }

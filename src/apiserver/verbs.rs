@@ -1,5 +1,6 @@
 //! The verbs, one file each. A verb decodes, admits, hooks, validates, and writes or reads the store.
 
+mod apply;
 pub(crate) mod binding;
 pub(crate) mod create;
 pub(crate) mod delete;
@@ -12,6 +13,8 @@ mod review;
 mod scale;
 pub(crate) mod update;
 mod watch;
+
+pub(crate) use patch::APPLY;
 
 use crate::Call;
 use crate::body::Body;

@@ -21,3 +21,4 @@ pub use columns::{Column, human_duration};
 pub use duplicates::duplicate_fields;
 pub use registry::{Group, Registry};
 pub use resource::{Hooks, Resource, Subresource};
+pub use schema::ApplyNode;

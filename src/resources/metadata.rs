@@ -7,6 +7,9 @@ use serde_json::Value;
 
 /// All annotations of an object together may not be larger, in bytes.
 const ANNOTATIONS_MAX: usize = 256 * 1024;
+/// The longest names of a manager of fields and of the subresource it used, in bytes.
+const MANAGER_MAX: usize = 128;
+const SUBRESOURCE_MAX: usize = 256;
 
 pub(crate) fn validate(resource: &Resource, v: &Value, errors: &mut Errors) {
     let meta = At::root(v).get("metadata");
@@ -35,6 +38,30 @@ pub(crate) fn validate(resource: &Resource, v: &Value, errors: &mut Errors) {
     annotations(&meta.get("annotations"), errors);
     owners(&meta.get("ownerReferences"), errors);
     finalizers(&meta.get("finalizers"), errors);
+    managed_fields(&meta.get("managedFields"), errors);
+}
+
+fn managed_fields(at: &At<'_>, errors: &mut Errors) {
+    for entry in at.items() {
+        let (operation, kind, manager) = (entry.get("operation"), entry.get("fieldsType"), entry.get("manager"));
+        if operation.is_empty() {
+            errors.push(operation.required("must not be empty"));
+        } else {
+            operation.one_of(&["Apply", "Update"], errors);
+        }
+        if !kind.is_empty() && kind.text() != "FieldsV1" {
+            errors.push(kind.invalid("must be `FieldsV1`"));
+        }
+        if manager.text().len() > MANAGER_MAX {
+            errors.push(FieldError::too_long(&manager.path, MANAGER_MAX));
+        }
+        if manager.text().chars().any(char::is_control) {
+            errors.push(manager.invalid("should only contain printable characters"));
+        }
+        if entry.get("subresource").text().len() > SUBRESOURCE_MAX {
+            errors.push(FieldError::too_long(&entry.get("subresource").path, SUBRESOURCE_MAX));
+        }
+    }
 }
 
 /// A map of labels; errors name the map, as upstream's do.

@@ -3,6 +3,7 @@
 use crate::columns::{self, Column};
 use crate::defaults::{self, Table};
 use crate::metadata;
+use crate::schema::ApplyNode;
 use jiff::Timestamp;
 use mini_api::{FieldError, Meta, Status, names};
 use serde_json::Value;
@@ -146,6 +147,12 @@ impl Resource {
     /// 400 where the patch does not fit the schema.
     pub fn strategic_merge(&self, current: &Value, patch: &Value) -> Result<Value, Status> {
         crate::normalize::strategic_merge(&self.definition, current, patch)
+    }
+
+    /// What server-side apply must know of the type of these objects.
+    #[must_use]
+    pub fn apply_schema(&self) -> ApplyNode {
+        ApplyNode::of(&self.definition)
     }
 
     /// Fills what the author left out, as upstream's decoder does. Idempotent.

@@ -1,8 +1,9 @@
 //! `pods/binding`, and the old `bindings`: puts a pod on a node.
 
-use super::update::change_object;
+use super::update::{Write, change_object};
 use crate::body::Body;
 use crate::decode::Warnings;
+use crate::managed_fields::Owners;
 use crate::negotiate::{self, Output};
 use crate::options::WriteOptions;
 use crate::{Call, call::Query};
@@ -45,7 +46,8 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
         headers: call.headers.clone(),
     };
     let change = |old: &Value| Ok((bound(old, &binding, node)?, Warnings::new()));
-    change_object(&inner, "binding", options.dry_run, change).await?;
+    let write = Write { subresource: "binding", dry_run: options.dry_run, owners: Owners::Given };
+    change_object(&inner, write, change).await?;
     let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     output.respond(StatusCode::CREATED, Bytes::from(answer.to_string()))
 }

@@ -4,6 +4,7 @@ use super::get;
 use crate::admission::{self, Operation, Request};
 use crate::body::Body;
 use crate::call::object_key;
+use crate::managed_fields::{self, Owners};
 use crate::negotiate::Output;
 use crate::options::WriteOptions;
 use crate::{Call, allocate, decode, object};
@@ -30,14 +31,14 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
     let output = Output::negotiate(&call.headers, &call.query)?;
     let options = WriteOptions::parse(call, "CreateOptions")?;
     let (decoded, warnings) = decode::object(call, &call.resource, &body, options.fields)?;
-    let bytes = object(call, decoded, options.dry_run).await?;
+    let bytes = object(call, decoded, options.dry_run, Owners::Update("")).await?;
     let mut response = get::answer(call, output, StatusCode::CREATED, &bytes)?;
     super::warn(&mut response, &warnings);
     Ok(response)
 }
 
 /// Makes a normalized object; answers its bytes.
-pub(crate) async fn object(call: &Call, mut object: Value, dry_run: bool) -> Result<Bytes, Status> {
+pub(crate) async fn object(call: &Call, mut object: Value, dry_run: bool, owners: Owners<'_>) -> Result<Bytes, Status> {
     let resource = &*call.resource;
     decode::settle_namespace(call, resource.namespaced, &mut object)?;
     if !object.resource_version().is_empty() {
@@ -52,6 +53,9 @@ pub(crate) async fn object(call: &Call, mut object: Value, dry_run: bool) -> Res
     meta.insert("creationTimestamp".to_owned(), mini_api::time::now().into());
     if let Some(base) = &generate {
         meta.insert("name".to_owned(), generated(base).into());
+    }
+    if matches!(owners, Owners::Update(_)) {
+        managed_fields::on_create(call, &mut object);
     }
     let name = object.name().to_owned();
     let mut request = Request { dry_run, ..Request::new(call, Operation::Create, &name, &mut object) };
@@ -79,9 +83,7 @@ async fn store(call: &Call, mut object: Value, generate: Option<&str>, dry_run: 
             ops = allocate::plan(&call.server, &mut copy, None)?;
             allocated = Some(copy);
         }
-        let candidate = allocated.as_ref().unwrap_or(&object);
-        let template = object::stored(resource, candidate);
-        template.check_size(candidate)?;
+        let template = object::fitting(resource, allocated.as_mut().unwrap_or(&mut object))?;
         let key: Arc<str> = object_key(resource, &call.info.namespace, object.name()).into();
         if dry_run {
             if call.server.store.snapshot().get(&key).is_some() {

@@ -1,7 +1,8 @@
-//! `patch`: JSON patch, merge patch and strategic merge patch, tried again when others write in between.
+//! `patch`: JSON patch, merge patch and strategic merge patch (apply is `apply.rs`), tried again when others write in between.
 
+use super::apply;
 use super::get;
-use super::update::change_object;
+use super::update::{Write, change_object};
 use crate::Call;
 use crate::body::Body;
 use crate::decode::{self, Warnings};
@@ -15,6 +16,7 @@ use mini_resources::Resource;
 const JSON: &str = "application/json-patch+json";
 const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
+pub(crate) const APPLY: &str = "application/apply-patch+yaml";
 
 /// A patch that has been read.
 pub(super) enum Patch {
@@ -32,7 +34,7 @@ impl Patch {
             JSON => Self::Json,
             MERGE => Self::Merge,
             STRATEGIC => Self::Strategic,
-            other => return Err(negotiate::unsupported(other, &[JSON, MERGE, STRATEGIC])),
+            other => return Err(negotiate::unsupported(other, &[JSON, MERGE, STRATEGIC, APPLY])),
         };
         let value = negotiate::parse(Media::Json, body)
             .map_err(|e| Status::bad_request(format!("error decoding patch: {}", e.message)))?;
@@ -57,6 +59,9 @@ impl Patch {
 }
 
 pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
+    if apply::asked(call) {
+        return apply::run(call, body).await;
+    }
     let output = Output::negotiate(&call.headers, &call.query)?;
     let options = WriteOptions::parse(call, "PatchOptions")?;
     let patch = Patch::parse(call, &body)?;
@@ -78,7 +83,7 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
         }
         Ok((new, warnings))
     };
-    let changed = change_object(call, &call.info.subresource, options.dry_run, change).await?;
+    let changed = change_object(call, Write::new(&call.info.subresource, options.dry_run), change).await?;
     let mut response = get::answer(call, output, StatusCode::OK, &changed.bytes)?;
     super::warn(&mut response, &changed.warnings);
     Ok(response)

@@ -1,15 +1,19 @@
 //! The `scale` subresource: an `autoscaling/v1.Scale` seen through the object's `spec.replicas`.
 
+use super::apply;
 use super::patch::Patch;
-use super::update::change_object;
+use super::update::{Write, change_object};
 use crate::body::Body;
 use crate::decode::{self, Warnings};
+use crate::managed_fields::{self, Owners};
 use crate::negotiate::{self, Output};
 use crate::options::WriteOptions;
 use crate::{Call, object};
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use mini_api::{FieldError, FieldPath, Meta, Status, Value, patch};
+use mini_api::apply::typed::validate;
+use mini_api::{FieldError, FieldPath, Meta, Reason, Status, Value, patch};
+use mini_resources::ApplyNode;
 use serde_json::json;
 
 pub(super) fn get(call: &Call) -> Result<Response<Body>, Status> {
@@ -27,52 +31,83 @@ pub(super) async fn update(call: &Call, body: Bytes) -> Result<Response<Body>, S
             call.info.name
         )));
     }
-    change(call, "UpdateOptions", |_| Ok(scale.clone())).await
+    change(call, "UpdateOptions", |old, _| with_scale(old, &scale)).await
 }
 
 pub(super) async fn patch(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
+    if apply::asked(call) {
+        return apply(call, &body).await;
+    }
     let patch = Patch::parse(call, &body)?;
-    change(call, "PatchOptions", |old| match &patch {
-        Patch::Json(operations) => patch::json::apply(old, operations),
-        // A Scale has no lists, so strategic is plain merge.
-        Patch::Merge(merge) | Patch::Strategic(merge) => {
-            let mut new = old.clone();
-            patch::merge::apply(&mut new, merge.clone());
-            Ok(new)
+    let make = |old: &Value, _: &WriteOptions| {
+        let mut scale = scale_of(old);
+        match &patch {
+            Patch::Json(operations) => scale = patch::json::apply(&scale, operations)?,
+            // A Scale has no lists, so strategic is plain merge.
+            Patch::Merge(merge) | Patch::Strategic(merge) => patch::merge::apply(&mut scale, merge.clone()),
         }
-    })
-    .await
+        with_scale(old, &scale)
+    };
+    change(call, "PatchOptions", make).await
+}
+
+/// What a Scale says is applied as what the object itself would say.
+async fn apply(call: &Call, body: &[u8]) -> Result<Response<Body>, Status> {
+    let scale = apply::Config::parse(body, "autoscaling/v1", "Scale")?;
+    let mut config = json!({"apiVersion": call.resource.api_version(), "kind": call.resource.kind, "metadata": {}});
+    for (map, name) in
+        [("metadata", "name"), ("metadata", "resourceVersion"), ("metadata", "uid"), ("spec", "replicas")]
+    {
+        if let Some(value) = scale.value.get(map).and_then(|m| m.get(name)) {
+            config[map][name] = value.clone();
+        }
+    }
+    let misfits = validate(&ApplyNode::of("io.k8s.api.autoscaling.v1.Scale"), &scale.value);
+    if !misfits.is_empty() {
+        let why = misfits.join(", ");
+        let about = managed_fields::named(&scale.value);
+        return Err(Status::new(Reason::Unknown, format!("failed to create typed patch object ({about}): {why}")));
+    }
+    let make = |old: &Value, options: &WriteOptions| {
+        scale.warnings(options.fields)?;
+        managed_fields::apply(call, "scale", Some(old), &config, options.force)
+    };
+    change(call, "PatchOptions", make).await
+}
+
+/// An object with what its Scale says; an old revision or another uid is found out later.
+fn with_scale(old: &Value, scale: &Value) -> Result<Value, Status> {
+    let mut new = old.clone();
+    new["spec"]["replicas"] = scale.pointer("/spec/replicas").cloned().unwrap_or_else(|| 0.into());
+    for field in ["resourceVersion", "uid"] {
+        let given = scale.text(&["metadata", field]);
+        if !given.is_empty() {
+            new.meta_mut().insert(field.to_owned(), given.into());
+        }
+    }
+    Ok(new)
 }
 
 async fn change(
     call: &Call,
     options: &str,
-    make: impl Fn(&Value) -> Result<Value, Status>,
+    make: impl Fn(&Value, &WriteOptions) -> Result<Value, Status>,
 ) -> Result<Response<Body>, Status> {
     let output = Output::negotiate(&call.headers, &call.query)?;
     let options = WriteOptions::parse(call, options)?;
     let change = |old: &Value| -> Result<(Value, Warnings), Status> {
-        let scale = make(&scale_of(old))?;
-        let mut new = old.clone();
-        let replicas = scale.get("spec").and_then(|s| s.get("replicas")).cloned().unwrap_or_else(|| 0.into());
+        let mut new = make(old, &options)?;
+        let replicas = new.pointer("/spec/replicas").cloned().unwrap_or_else(|| 0.into());
         if replicas.as_i64().is_none_or(|n| n < 0) {
             let path = FieldPath::new("spec").child("replicas");
             let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
             return Err(Status::invalid("autoscaling", "Scale", old.name(), &[error]));
         }
-        new["spec"]["replicas"] = replicas;
-        let (version, uid) = (scale.resource_version().to_owned(), scale.uid().to_owned());
-        let meta = new.meta_mut();
-        if !version.is_empty() {
-            meta.insert("resourceVersion".to_owned(), version.into());
-        }
-        if !uid.is_empty() {
-            meta.insert("uid".to_owned(), uid.into());
-        }
         let warnings = decode::settle(&call.resource, &mut new, Vec::new(), options.fields)?;
         Ok((new, warnings))
     };
-    let changed = change_object(call, "", options.dry_run, change).await?;
+    let owners = if apply::asked(call) { Owners::Given } else { Owners::Update("scale") };
+    let changed = change_object(call, Write { owners, ..Write::new("", options.dry_run) }, change).await?;
     let object: Value = serde_json::from_slice(&changed.bytes).map_err(Status::internal)?;
     output.respond(StatusCode::OK, Bytes::from(scale_of(&object).to_string()))
 }

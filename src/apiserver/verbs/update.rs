@@ -6,6 +6,7 @@ use crate::admission::{self, Operation, Request};
 use crate::body::Body;
 use crate::decode::{self, Warnings};
 use crate::handler::authorize_also;
+use crate::managed_fields::{self, Owners};
 use crate::negotiate::Output;
 use crate::options::WriteOptions;
 use crate::{Call, allocate, object};
@@ -19,7 +20,8 @@ use std::time::Duration;
 
 /// How often a change is tried again when others write between its read and its write.
 const ATTEMPTS: usize = 32;
-const MODIFIED: &str = "the object has been modified; please apply your changes to the latest version and try again";
+pub(super) const MODIFIED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
 
 pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
     let output = Output::negotiate(&call.headers, &call.query)?;
@@ -39,13 +41,13 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
     let creates = call.info.subresource.is_empty() && creates_on_update(&call.resource);
     if creates && call.server.store.snapshot().get(&call.key(name)).is_none() && object.resource_version().is_empty() {
         authorize_also(call, "create")?;
-        let bytes = create::object(call, object, options.dry_run).await?;
+        let bytes = create::object(call, object, options.dry_run, Owners::Update("")).await?;
         let mut response = get::answer(call, output, StatusCode::CREATED, &bytes)?;
         super::warn(&mut response, &warnings);
         return Ok(response);
     }
     let change = |_: &Value| Ok((object.clone(), Warnings::new()));
-    let changed = change_object(call, &call.info.subresource, options.dry_run, change).await?;
+    let changed = change_object(call, Write::new(&call.info.subresource, options.dry_run), change).await?;
     let mut response = get::answer(call, output, StatusCode::OK, &changed.bytes)?;
     super::warn(&mut response, &warnings);
     Ok(response)
@@ -76,15 +78,31 @@ pub(crate) struct Changed {
     pub(crate) warnings: Warnings,
 }
 
+/// How a change is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Write<'a> {
+    /// Whose rules hold.
+    pub(crate) subresource: &'a str,
+    pub(crate) dry_run: bool,
+    pub(crate) owners: Owners<'a>,
+}
+
+impl<'a> Write<'a> {
+    /// A client's update through a subresource.
+    pub(crate) fn new(subresource: &'a str, dry_run: bool) -> Self {
+        Self { subresource, dry_run, owners: Owners::Update(subresource) }
+    }
+}
+
 /// Changes the object that the path names. `change` makes the new object from the old one, normalized; it may be called
 /// again with a newer one.
 pub(crate) async fn change_object(
     call: &Call,
-    subresource: &str,
-    dry_run: bool,
+    write: Write<'_>,
     change: impl Fn(&Value) -> Result<(Value, Warnings), Status>,
 ) -> Result<Changed, Status> {
     let resource = &*call.resource;
+    let Write { subresource, dry_run, .. } = write;
     let key: Arc<str> = call.key(&call.info.name).into();
     let mut current = call.server.store.snapshot().get(&key);
     for attempt in 0..ATTEMPTS {
@@ -93,21 +111,19 @@ pub(crate) async fn change_object(
         let (mut new, warnings) = change(&old)?;
         decode::settle_namespace(call, resource.namespaced, &mut new)?;
         check_preconditions(resource, &mut new, &old, &entry)?;
-        admit_and_validate(call, subresource, &mut new, &old, dry_run).await?;
+        admit_and_validate(call, write, &mut new, &old).await?;
         new.meta_mut().insert("resourceVersion".to_owned(), entry.revision.to_string().into());
 
         let mut ops = Vec::new();
         if allocate::applies(resource) && subresource.is_empty() {
             ops = allocate::plan(&call.server, &mut new, Some(&old))?;
         }
+        managed_fields::keep_times(&mut new, &old);
         let remove = ready_to_go(resource, &new, &old);
         if new == old && !remove {
             return Ok(Changed { bytes: object::bytes(resource, &entry)?, warnings });
         }
-        let template = object::stored(resource, &new);
-        if !remove {
-            template.check_size(&new)?;
-        }
+        let template = if remove { object::stored(resource, &new) } else { object::fitting(resource, &mut new)? };
         if dry_run {
             return Ok(Changed { bytes: as_dry_run(resource, &template.at(&entry.revision.to_string()))?, warnings });
         }
@@ -173,19 +189,17 @@ fn check_preconditions(resource: &Resource, new: &mut Value, old: &Value, entry:
     }
 }
 
-async fn admit_and_validate(
-    call: &Call,
-    subresource: &str,
-    new: &mut Value,
-    old: &Value,
-    dry_run: bool,
-) -> Result<(), Status> {
+async fn admit_and_validate(call: &Call, write: Write<'_>, new: &mut Value, old: &Value) -> Result<(), Status> {
     let resource = &*call.resource;
+    let Write { subresource, dry_run, .. } = write;
     if subresource == "binding" {
         // A binding writes what no user may; there is nothing of a user's in it to check.
         return Ok(());
     }
     resource.default(new);
+    if let Owners::Update(through) = write.owners {
+        managed_fields::on_update(call, through, new, old);
+    }
     let name = &call.info.name;
     let mut request =
         Request { subresource, old: Some(old), dry_run, ..Request::new(call, Operation::Update, name, new) };

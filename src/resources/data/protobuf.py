@@ -25,6 +25,7 @@ GROUPS = ["admissionregistration", "apps", "authentication", "authorization", "a
           "resource", "scheduling", "storage"]
 SCALARS = {"string": "s", "bool": "b", "int32": "i", "int64": "i", "double": "d", "bytes": "x"}
 SPECIAL = {"api.resource.Quantity": "q", "util.intstr.IntOrString": "o", "runtime.RawExtension": "r",
+           "apis.meta.v1.FieldsV1": "r",
            "apis.meta.v1.Time": "t", "apis.meta.v1.MicroTime": "u", "apis.meta.v1.Duration": "D"}
 
 

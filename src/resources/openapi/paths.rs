@@ -300,8 +300,12 @@ impl Paths<'_> {
     }
 }
 
-const PATCHES: [&str; 3] =
-    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+const PATCHES: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
 
 fn parameter(dialect: Dialect, place: &str, (name, kind, description): (&str, &str, &str)) -> Value {
     let mut out = json!({"name": name, "in": place, "description": description});

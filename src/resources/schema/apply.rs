@@ -47,7 +47,9 @@ const KEY_DEFAULTS: &[(&str, &str, &str)] = &[
 ];
 
 impl ApplyNode {
-    pub(crate) fn of(full_name: &str) -> Self {
+    /// The root of a definition: `io.k8s.api.core.v1.Pod`.
+    #[must_use]
+    pub fn of(full_name: &str) -> Self {
         Self(super::definition(full_name).map_or(Place::Any, Place::Definition))
     }
 

@@ -1,0 +1,238 @@
+//! `metadata.managedFields` on the way of a write: who is behind it, and what it makes theirs.
+//!
+//! The rules are `mini_api::apply`'s; here is what a request brings to them.
+
+use crate::Call;
+use mini_api::apply::managers::is_reset;
+use mini_api::apply::{Context, Failure, Managers, Set, Versions, set::Filter};
+use mini_api::{Meta, Status, Value, meta::object_mut};
+use mini_resources::{ApplyNode, Registry, Resource};
+use serde_json::Map;
+use std::sync::LazyLock;
+
+const FIELD: &str = "managedFields";
+/// The longest name of a manager, in bytes.
+pub(crate) const MANAGER_MAX: usize = 128;
+
+/// Who owns what a write changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owners<'a> {
+    /// The client, as of an update through this subresource; empty is the object itself.
+    Update(&'a str),
+    /// As the object that is written says.
+    Given,
+}
+
+/// The name under which a request's changes are recorded.
+pub(crate) fn manager(call: &Call) -> String {
+    let named = call.query.text("fieldManager");
+    if !named.is_empty() {
+        return named.to_owned();
+    }
+    let agent = call.headers.get(http::header::USER_AGENT).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+    match agent {
+        Some(agent) => {
+            let mut name = String::new();
+            for c in agent.split('/').next().unwrap_or_default().chars().filter(|c| !c.is_control()) {
+                if name.len() + c.len_utf8() > MANAGER_MAX {
+                    break;
+                }
+                name.push(c);
+            }
+            name
+        }
+        // Components of this process have no agent but their name.
+        None => match call.user.name.strip_prefix("system:") {
+            Some("apiserver") => "kube-apiserver".to_owned(),
+            Some(node) if node.starts_with("node:") => "kubelet".to_owned(),
+            Some(component) => component.rsplit(':').next().unwrap_or_default().to_owned(),
+            None => String::new(),
+        },
+    }
+}
+
+/// Records who owns the fields of a new object, before admission.
+pub(crate) fn on_create(call: &Call, object: &mut Value) {
+    let sent = object.meta_mut().remove(FIELD).unwrap_or_default();
+    let managers = Managers::decode(&sent).unwrap_or_default();
+    let managers = with_context(call, "", |context| context.update(&Value::Object(Map::new()), object, managers));
+    put(object, managers);
+}
+
+/// Records who owns what is changed, before admission. An object without owners gets none.
+pub(crate) fn on_update(call: &Call, subresource: &str, new: &mut Value, old: &Value) {
+    let sent = new.meta_mut().remove(FIELD).unwrap_or_default();
+    let kept = || Managers::decode(of(old)).unwrap_or_default();
+    let managers = if !subresource.is_empty() {
+        kept()
+    } else if is_reset(&sent) {
+        Managers::default()
+    } else {
+        // Clients that do not know the field must not lose it.
+        Managers::decode(&sent).ok().filter(|sent| !sent.is_empty()).unwrap_or_else(kept)
+    };
+    if managers.is_empty() {
+        return;
+    }
+    let managers = with_context(call, subresource, |context| context.update(old, new, managers));
+    put(new, managers);
+}
+
+/// What `config` makes of `old`, with its owners; of nothing where there is no object yet.
+///
+/// # Errors
+/// 409 where it is in conflict with others, 500 where it does not fit the schema, both in upstream's words.
+pub(crate) fn apply(
+    call: &Call,
+    subresource: &str,
+    old: Option<&Value>,
+    config: &Value,
+    force: bool,
+) -> Result<Value, Status> {
+    let resource = &*call.resource;
+    let mut live = match old {
+        Some(old) => old.clone(),
+        None => serde_json::json!({"apiVersion": resource.api_version(), "kind": resource.kind}),
+    };
+    let managed = old.and_then(|_| live.meta_mut().remove(FIELD)).unwrap_or_default();
+    let managers = Managers::decode(&managed)
+        .map_err(|why| Status::new(mini_api::Reason::Unknown, format!("failed to decode managed fields: {why}")))?;
+    let applied = with_context(call, subresource, |context| context.apply(&live, config, &managers, force));
+    let applied = applied.map_err(|failure: Failure| failure.status(&named(config)))?;
+    let mut object = applied.object;
+    put(&mut object, applied.managers);
+    Ok(object)
+}
+
+/// `default/web; apps/v1, Kind=Deployment`.
+pub(crate) fn named(config: &Value) -> String {
+    let api_version = config.text(&["apiVersion"]);
+    let slash = if api_version.contains('/') { "" } else { "/" };
+    let kind = config.text(&["kind"]);
+    format!("{}/{}; {slash}{api_version}, Kind={kind}", config.namespace(), config.name())
+}
+
+/// Where nothing but the times of owners differs from the old object, they stay too.
+pub(crate) fn keep_times(new: &mut Value, old: &Value) {
+    let (now, before) = (of(new), of(old));
+    let (Some(entries), Some(olds)) = (now.as_array(), before.as_array()) else { return };
+    let but_time = |a: &Value, b: &Value| equal_but(a, b, "time");
+    if now == before || entries.len() != olds.len() || !entries.iter().zip(olds).all(|(a, b)| but_time(a, b)) {
+        return;
+    }
+    let metadata = |v: &'_ Value| v.get("metadata").cloned().unwrap_or_default();
+    if equal_but(new, old, "metadata") && equal_but(&metadata(new), &metadata(old), FIELD) {
+        let before = before.clone();
+        new.meta_mut().insert(FIELD.to_owned(), before);
+    }
+}
+
+fn equal_but(a: &Value, b: &Value, name: &str) -> bool {
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return a == b };
+    let rest = |map: &'_ Map<String, Value>| map.len() - usize::from(map.contains_key(name));
+    rest(a) == rest(b) && a.iter().all(|(key, value)| key == name || b.get(key) == Some(value))
+}
+
+fn of(object: &Value) -> &Value {
+    object.get("metadata").and_then(|m| m.get(FIELD)).unwrap_or(&Value::Null)
+}
+
+fn put(object: &mut Value, managers: Managers) {
+    if let Some(entries) = managers.encode() {
+        object.meta_mut().insert(FIELD.to_owned(), entries);
+    }
+}
+
+fn with_context<T>(call: &Call, subresource: &str, run: impl FnOnce(&Context<'_, ApplyNode>) -> T) -> T {
+    let resource = &*call.resource;
+    run(&Context {
+        schema: resource.apply_schema(),
+        api_version: &resource.api_version(),
+        manager: &manager(call),
+        subresource,
+        now: &mini_api::time::now(),
+        filter: filter(resource, subresource),
+        versions: &Rows { registry: &call.server.registry, resource },
+    })
+}
+
+/// The rows that share the storage of a resource.
+struct Rows<'a> {
+    registry: &'a Registry,
+    resource: &'a Resource,
+}
+
+impl Rows<'_> {
+    fn row(&self, api_version: &str) -> Option<&Resource> {
+        let mut rows = self.registry.iter().map(|row| &**row);
+        rows.find(|row| row.storage == self.resource.storage && row.api_version() == api_version)
+    }
+}
+
+impl Versions<ApplyNode> for Rows<'_> {
+    fn convert(&self, object: &Value, api_version: &str) -> Option<(Value, ApplyNode)> {
+        let (from, to) = (self.row(object.text(&["apiVersion"]))?, self.row(api_version)?);
+        let mut object = object.clone();
+        from.to_stored(&mut object);
+        to.from_stored(&mut object);
+        object_mut(&mut object).insert("apiVersion".to_owned(), api_version.into());
+        Some((object, to.apply_schema()))
+    }
+}
+
+/// Fields that a request does not change, so that it cannot own them: upstream's `GetResetFields`.
+fn filter(resource: &Resource, subresource: &str) -> Filter<'static> {
+    static NOTHING: LazyLock<Set> = LazyLock::new(Set::default);
+    static STATUS: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["status"]]));
+    static SPEC: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["spec"]]));
+    static DEPLOYMENT: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["spec"], &["metadata", "labels"]]));
+    static POD: LazyLock<Set> =
+        LazyLock::new(|| Set::of(&[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]]));
+    static APPROVAL: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["spec"], &["status", "certificate"]]));
+    Filter::Without(match (subresource, resource.kind.as_str()) {
+        ("scale", _) => return Filter::Only(&[&["spec", "replicas"]]),
+        ("ephemeralcontainers", _) => return Filter::Only(&[&["spec", "ephemeralContainers"]]),
+        ("resize", _) => {
+            return Filter::Only(&[
+                &["spec", "containers", "*", "resources"],
+                &["spec", "containers", "*", "resizePolicy"],
+                &["spec", "initContainers", "*", "resources"],
+                &["spec", "initContainers", "*", "resizePolicy"],
+            ]);
+        }
+        ("status", "Pod") => &POD,
+        ("status", "Deployment") => &DEPLOYMENT,
+        ("status", _) => &SPEC,
+        ("approval", _) => &APPROVAL,
+        _ if resource.subresource("status").is_some() => &STATUS,
+        _ => &NOTHING,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn times_alone_are_no_change() {
+        let object = |time: &str, data: &str| json!({"metadata": {"name": "a", "managedFields": [{"manager": "m", "time": time}]}, "data": data});
+        let old = object("1", "x");
+        let mut new = object("2", "x");
+        keep_times(&mut new, &old);
+        assert_eq!(new, old);
+        let mut new = object("2", "y");
+        keep_times(&mut new, &old);
+        assert_eq!(new, object("2", "y"));
+        let mut new = old.clone();
+        new["metadata"]["managedFields"] = json!([{"manager": "n", "time": "1"}]);
+        keep_times(&mut new, &old);
+        assert_eq!(new["metadata"]["managedFields"][0]["manager"], "n");
+    }
+
+    #[test]
+    fn objects_are_named_as_upstream_does() {
+        let config = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}});
+        assert_eq!(named(&config), "/a; /v1, Kind=Pod");
+    }
+}
