@@ -3,6 +3,7 @@
 //! An object is serialized once, before its revision is known: everything but `metadata.resourceVersion`, which is put in
 //! when the store has it. Rows that share the storage of another version are converted here, on the way in and out.
 
+use crate::managed_fields::Owners;
 use bytes::{BufMut, Bytes, BytesMut};
 use mini_api::{Meta, Reason, Status, Value, meta::object_mut};
 use mini_resources::Resource;
@@ -123,14 +124,17 @@ pub(crate) fn stored(resource: &Resource, value: &Value) -> Template {
     }
 }
 
-/// The template of `value` as it is stored; without `managedFields` where it is too large with them.
+/// The template of `value` as it is stored. An update that is too large with `managedFields` goes without; an apply
+/// is nothing without them.
 ///
 /// # Errors
 /// As [`Template::check_size`].
-pub(crate) fn fitting(resource: &Resource, value: &mut Value) -> Result<Template, Status> {
+pub(crate) fn fitting(resource: &Resource, value: &mut Value, owners: Owners<'_>) -> Result<Template, Status> {
     let template = stored(resource, value);
     match template.check_size(value) {
-        Err(_) if value.meta_mut().remove("managedFields").is_some() => fitting(resource, value),
+        Err(_) if owners != Owners::Given && value.meta_mut().remove("managedFields").is_some() => {
+            fitting(resource, value, owners)
+        }
         checked => checked.map(|()| template),
     }
 }

@@ -67,11 +67,17 @@ pub(crate) async fn object(call: &Call, mut object: Value, dry_run: bool, owners
     }
     let mut request = Request { dry_run, ..Request::new(call, Operation::Create, &name, &mut object) };
     admission::validate(&mut request).await?;
-    store(call, object, generate.as_deref(), dry_run).await
+    store(call, object, generate.as_deref(), dry_run, owners).await
 }
 
 /// Puts the object, and what is allocated with it, in one transaction.
-async fn store(call: &Call, mut object: Value, generate: Option<&str>, dry_run: bool) -> Result<Bytes, Status> {
+async fn store(
+    call: &Call,
+    mut object: Value,
+    generate: Option<&str>,
+    dry_run: bool,
+    owners: Owners<'_>,
+) -> Result<Bytes, Status> {
     let resource = &*call.resource;
     let mut attempt = 0;
     loop {
@@ -83,7 +89,7 @@ async fn store(call: &Call, mut object: Value, generate: Option<&str>, dry_run: 
             ops = allocate::plan(&call.server, &mut copy, None)?;
             allocated = Some(copy);
         }
-        let template = object::fitting(resource, allocated.as_mut().unwrap_or(&mut object))?;
+        let template = object::fitting(resource, allocated.as_mut().unwrap_or(&mut object), owners)?;
         let key: Arc<str> = object_key(resource, &call.info.namespace, object.name()).into();
         if dry_run {
             if call.server.store.snapshot().get(&key).is_some() {

@@ -36,7 +36,7 @@ pub(super) async fn update(call: &Call, body: Bytes) -> Result<Response<Body>, S
 
 pub(super) async fn patch(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
     if apply::asked(call) {
-        return apply(call, &body).await;
+        return applied(call, &body).await;
     }
     let patch = Patch::parse(call, &body)?;
     let make = |old: &Value, _: &WriteOptions| {
@@ -52,7 +52,7 @@ pub(super) async fn patch(call: &Call, body: Bytes) -> Result<Response<Body>, St
 }
 
 /// What a Scale says is applied as what the object itself would say.
-async fn apply(call: &Call, body: &[u8]) -> Result<Response<Body>, Status> {
+async fn applied(call: &Call, body: &[u8]) -> Result<Response<Body>, Status> {
     let scale = apply::Config::parse(body, "autoscaling/v1", "Scale")?;
     let mut config = json!({"apiVersion": call.resource.api_version(), "kind": call.resource.kind, "metadata": {}});
     for (map, name) in

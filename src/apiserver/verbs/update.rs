@@ -123,7 +123,8 @@ pub(crate) async fn change_object(
         if new == old && !remove {
             return Ok(Changed { bytes: object::bytes(resource, &entry)?, warnings });
         }
-        let template = if remove { object::stored(resource, &new) } else { object::fitting(resource, &mut new)? };
+        let template =
+            if remove { object::stored(resource, &new) } else { object::fitting(resource, &mut new, write.owners)? };
         if dry_run {
             return Ok(Changed { bytes: as_dry_run(resource, &template.at(&entry.revision.to_string()))?, warnings });
         }

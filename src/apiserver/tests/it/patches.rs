@@ -36,7 +36,7 @@ async fn patches_that_do_not_fit_are_refused() {
         (MERGE, json!({"metadata": {"name": "b"}}), 400),
         (MERGE, json!({"metadata": {"resourceVersion": "1"}}), 409),
         (MERGE, json!({"data": {"k": 1}}), 400),
-        ("application/apply-patch+yaml", json!({}), 415),
+        ("application/apply-patch+cbor", json!({}), 415),
         (JSON, json!({}), 415),
     ] {
         let answer = s.call("PATCH", &path, kind, &patch).await;
