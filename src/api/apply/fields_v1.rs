@@ -109,8 +109,8 @@ mod tests {
                 ".metadata.finalizers",
                 ".metadata.finalizers[=1]",
                 ".metadata.finalizers[=\"a\"]",
-                ".spec[3]",
                 ".spec.ports",
+                ".spec[3]",
                 ".spec.ports[port=80,protocol=\"TCP\"]",
                 ".spec.ports[port=80,protocol=\"TCP\"].port"
             ]

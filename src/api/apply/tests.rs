@@ -91,7 +91,9 @@ impl State {
     fn apply(&mut self, manager: &str, config: Value, force: bool) -> Result<(), Failure> {
         let (live, managers) = (self.live.clone(), self.managers.clone());
         let applied = self.with(manager, |ctx| ctx.apply(&live, &config, &managers, force))?;
-        (self.live, self.managers) = (applied.object, applied.managers);
+        // A root of which nothing is left is none in a kind, which keeps its name.
+        self.live = if applied.object.is_null() { json!({}) } else { applied.object };
+        self.managers = applied.managers;
         // As the server's decoder does.
         drop_nulls(&mut self.live);
         Ok(())
@@ -158,7 +160,7 @@ fn an_update_owns_what_it_changes() {
     let state = State::new().applied("a", json!({"x": "1", "y": "1", "atomicList": ["a"]}));
     let state = state.updated("u", json!({"x": "2", "y": "1", "atomicList": ["a", "b"], "map": {"k": "v"}}));
     assert_eq!(state.owned("a"), [".y"]);
-    assert_eq!(state.owned("u"), [".atomicList", ".map", ".map.k", ".x"]);
+    assert_eq!(state.owned("u"), [".atomicList", ".map", ".x", ".map.k"]);
     let times: Vec<_> = state.managers.iter().map(|e| e.time.clone().unwrap()).collect();
     let same = state.clone().updated("u", state.live.clone());
     assert_eq!(same.managers, state.managers, "an update that changes nothing leaves no trace, nor do times {times:?}");

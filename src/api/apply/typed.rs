@@ -5,8 +5,9 @@ use super::schema::{ApplySchema, Child, Node, Scalar};
 use super::set::{Branch, Filter, Set};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-static EMPTY_MAP: Value = Value::Object(Map::new());
+static EMPTY_MAP: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
 static NULL: Value = Value::Null;
 
 /// What is at a node, once the value tells where the schema leaves it open.
@@ -286,49 +287,29 @@ fn differ<S: ApplySchema>(schema: &S, old: Option<&Value>, new: Option<&Value>) 
 fn walk<S: ApplySchema>(schema: &S, node: Node, old: Option<&Value>, new: Option<&Value>, out: &mut Diff) -> bool {
     match node {
         Node::Map { atomic: false } => {
-            let (old_map, new_map) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
-            if old_map.is_none_or(Map::is_empty) && new_map.is_none_or(Map::is_empty) {
+            let (was, is) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
+            if was.is_none_or(Map::is_empty) && is.is_none_or(Map::is_empty) {
                 out.leaf(old, new);
                 return true;
             }
-            let added =
-                new_map.into_iter().flatten().filter(|(name, _)| old_map.is_none_or(|m| !m.contains_key(*name)));
-            let names = old_map.into_iter().flatten().chain(added).map(|(name, _)| name);
-            for name in names {
-                let child = child_of(schema, name);
-                let is_always = matches!(child, Child::Always(_));
-                let (of_old, of_new) = (old_map.map(|m| m.get(name)), new_map.map(|m| m.get(name)));
-                let inside = match child.schema() {
-                    Some(child) => {
-                        let blank = || if matches!(child.node(), Node::Map { .. }) { &EMPTY_MAP } else { &NULL };
-                        let side = |value: Option<Option<&'_ Value>>| match value {
-                            Some(None) if is_always => Some(blank()),
-                            other => other.flatten(),
-                        };
-                        differ(&child, side(of_old), side(of_new))
-                    }
-                    None => {
-                        let mut inside = Diff::default();
-                        inside.leaf(of_old.flatten(), of_new.flatten());
-                        inside
-                    }
-                };
-                out.put(&Element::field(name), inside);
+            let added = is.into_iter().flatten().filter(|(name, _)| was.is_none_or(|was| !was.contains_key(*name)));
+            for (name, _) in was.into_iter().flatten().chain(added) {
+                out.put(&Element::field(name), field(schema, name, was, is));
             }
             false
         }
         Node::Set | Node::KeyedList => {
-            let (old_list, new_list) = (old.and_then(Value::as_array), new.and_then(Value::as_array));
-            if old_list.is_none_or(Vec::is_empty) && new_list.is_none_or(Vec::is_empty) {
+            let (was, is) = (old.and_then(Value::as_array), new.and_then(Value::as_array));
+            if was.is_none_or(Vec::is_empty) && is.is_none_or(Vec::is_empty) {
                 out.leaf(old, new);
                 return true;
             }
-            let items_of = |list: Option<&'_ Vec<Value>>| by_element(schema, list.map_or(&[], Vec::as_slice));
-            let (old_items, new_items) = (items_of(old_list), items_of(new_list));
-            for element in old_items.keys().chain(new_items.keys().filter(|e| !old_items.contains_key(e))) {
-                let items = |of: &BTreeMap<Element, Vec<&Value>>| of.get(element).cloned().unwrap_or_default();
-                let (was, is) = (items(&old_items), items(&new_items));
-                out.put(element, elements(schema, &was, &is));
+            let was = by_element(schema, was.map_or(&[], Vec::as_slice));
+            let is = by_element(schema, is.map_or(&[], Vec::as_slice));
+            for element in was.keys().chain(is.keys().filter(|element| !was.contains_key(element))) {
+                let (was, is) =
+                    (was.get(element).map_or(&[][..], Vec::as_slice), is.get(element).map_or(&[][..], Vec::as_slice));
+                out.put(element, elements(schema, was, is));
             }
             false
         }
@@ -337,6 +318,29 @@ fn walk<S: ApplySchema>(schema: &S, node: Node, old: Option<&Value>, new: Option
             true
         }
     }
+}
+
+/// The field `name` of two maps, one of which may be absent.
+fn field<S: ApplySchema>(
+    schema: &S,
+    name: &str,
+    was: Option<&Map<String, Value>>,
+    is: Option<&Map<String, Value>>,
+) -> Diff {
+    let child = child_of(schema, name);
+    let is_always = matches!(child, Child::Always(_));
+    let (mut old, mut new) = (was.and_then(|m| m.get(name)), is.and_then(|m| m.get(name)));
+    let Some(child) = child.schema() else {
+        let mut out = Diff::default();
+        out.leaf(old, new);
+        return out;
+    };
+    if is_always {
+        let blank = if matches!(child.node(), Node::Map { .. }) { &*EMPTY_MAP } else { &NULL };
+        old = old.or(was.map(|_| blank));
+        new = new.or(is.map(|_| blank));
+    }
+    differ(&child, old, new)
 }
 
 /// What is known by one element in both lists: once, or several times, which is owned as a whole.

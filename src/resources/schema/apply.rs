@@ -121,7 +121,7 @@ impl ApplySchema for ApplyNode {
     }
 
     fn keys(&self) -> impl Iterator<Item = &str> {
-        self.list_type().into_iter().flat_map(|(_, keys)| keys)
+        self.list_type().into_iter().flat_map(|(_, keys)| keys).map(|key: &str| key)
     }
 
     fn default(&self, name: &str) -> Option<Value> {
