@@ -3,6 +3,7 @@
 //! No IO, no tokio, no kind. Everything here is a pure function of its arguments.
 
 pub mod apply;
+pub mod cron;
 pub mod field;
 pub mod meta;
 pub mod names;

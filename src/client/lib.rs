@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod caches;
+pub mod node_selector;
 pub mod queue;
 pub mod recorder;
 mod reflector;

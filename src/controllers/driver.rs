@@ -174,6 +174,16 @@ impl Writes {
         self.0.push(seen.boxed());
     }
 
+    /// Something was done that the cache will show by `holds`.
+    pub(crate) fn until<K: Kind>(
+        &mut self,
+        cache: &Cache<K>,
+        holds: impl Fn(&Cache<K>) -> bool + Send + Sync + 'static,
+    ) {
+        let cache = cache.clone();
+        self.0.push(async move { cache.until(holds).await }.boxed());
+    }
+
     async fn seen(self, name: &str, key: &Key) {
         if !self.0.is_empty() && timeout(CATCH_UP, futures::future::join_all(self.0)).await.is_err() {
             tracing::warn!(controller = name, %key, "the caches are behind; going on");

@@ -64,7 +64,9 @@ impl Running {
 
 /// Makes a pod a running, ready one with an address.
 pub(crate) fn run(pod: &mut Value, number: u32) {
-    pod["spec"]["nodeName"] = json!("node");
+    const TERMS: &str = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+    let aim = pod.pointer(TERMS).map(|terms| terms[0]["matchFields"][0]["values"][0].clone());
+    pod["spec"]["nodeName"] = aim.unwrap_or(json!("node"));
     pod["status"] = json!({"phase": "Running", "podIP": format!("10.1.0.{number}"),
         "podIPs": [{"ip": format!("10.1.0.{number}")}],
         "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});

@@ -4,7 +4,10 @@
 //! time, and does nothing when all is well.
 
 mod clusterrole_aggregation;
+mod cron_job;
+mod daemon_set;
 mod deployment;
+mod disruption;
 mod driver;
 mod endpoint_pods;
 mod endpoints;
@@ -13,19 +16,25 @@ mod endpointslice_mirroring;
 #[cfg(test)]
 mod fake;
 mod garbage_collector;
+mod job;
 mod legacy_token;
 mod load_balancer;
 mod namespace;
 mod node_lifecycle;
 mod owner;
+mod pod_control;
 mod pod_gc;
 mod pods;
 mod replicaset;
+mod revisions;
 mod root_ca;
 mod served;
 mod service_account;
+mod stateful_set;
 mod storage;
 mod taint_eviction;
+mod ttl_after_finished;
+mod write;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -100,6 +109,12 @@ pub fn spawn(
         start!(replicaset::sets(&client, &caches, recorder("replicaset-controller")));
         start!(replicaset::replication(&client, &caches, recorder("replication-controller")));
         start!(deployment::Controller::new(&client, &caches, recorder("deployment-controller")));
+        start!(job::Controller::new(&client, &caches, recorder("job-controller")));
+        start!(cron_job::Controller::new(&client, &caches, recorder("cronjob-controller")));
+        start!(ttl_after_finished::Controller::new(&client, &caches));
+        start!(daemon_set::Controller::new(&client, &caches, recorder("daemonset-controller")));
+        start!(stateful_set::Controller::new(&client, &caches, recorder("statefulset-controller")));
+        start!(disruption::Controller::new(&client, &caches, recorder("controllermanager")));
         start!(endpointslice::Controller::new(&client, &caches));
         start!(endpoints::Controller::new(&client, &caches));
         start!(namespace::Controller::new(&client, &caches));

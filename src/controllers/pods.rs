@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -59,6 +60,16 @@ pub(crate) enum Availability {
     Yes,
 }
 
+impl Availability {
+    /// Keeps the soonest time at which a pod becomes available.
+    pub(crate) fn note(self, again: &mut Option<Duration>) -> bool {
+        if let Self::In(left) = self {
+            *again = Some(again.map_or(left, |soonest| soonest.min(left)));
+        }
+        self == Self::Yes
+    }
+}
+
 pub(crate) fn availability(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Availability {
     let Some(condition) = ready_condition(pod).filter(|condition| condition.status == "True") else {
         return Availability::No;
@@ -71,6 +82,20 @@ pub(crate) fn availability(pod: &Pod, min_ready_seconds: i32, now: Timestamp) ->
     match Duration::try_from(left) {
         Ok(left) if !left.is_zero() => Availability::In(left),
         _ => Availability::Yes,
+    }
+}
+
+/// A number, or a percentage of `of`.
+pub(crate) fn scaled(value: Option<&IntOrString>, of: i32, round_up: bool) -> i32 {
+    match value {
+        None => 0,
+        Some(IntOrString::Int(number)) => *number,
+        Some(IntOrString::String(text)) => {
+            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or_default();
+            let product = percent * i64::from(of);
+            let whole = if round_up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
+            i32::try_from(whole).unwrap_or(i32::MAX)
+        }
     }
 }
 
@@ -93,7 +118,7 @@ pub(crate) fn sort_for_deletion(pods: &mut [Arc<Pod>]) {
     });
 }
 
-fn node(pod: &Pod) -> &str {
+pub(crate) fn node(pod: &Pod) -> &str {
     pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default()
 }
 
@@ -114,7 +139,7 @@ fn ready_since(pod: &Pod) -> Option<Timestamp> {
     ready_condition(pod).filter(|c| c.status == "True").and_then(|c| c.last_transition_time.as_ref()).map(|t| t.0)
 }
 
-fn created(pod: &Pod) -> Option<Timestamp> {
+pub(crate) fn created(pod: &Pod) -> Option<Timestamp> {
     pod.metadata.creation_timestamp.as_ref().map(|t| t.0)
 }
 

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use crate::driver::{Error, Key, Outcome, Source, Writes};
 use crate::owner::{self, controller_named, controller_of, matches};
+use crate::pod_control::PodControl;
 use crate::pods;
 use status::Counts;
 
@@ -48,15 +49,20 @@ pub(crate) struct Controller<O> {
     client: Client,
     owners: Cache<O>,
     pods: Cache<Pod>,
-    recorder: Recorder,
+    control: PodControl,
 }
 
 pub(crate) fn sets(client: &Client, caches: &Caches, recorder: Recorder) -> Controller<ReplicaSet> {
-    Controller { client: client.clone(), owners: caches.of(), pods: caches.of(), recorder }
+    controller(client, caches, recorder)
 }
 
 pub(crate) fn replication(client: &Client, caches: &Caches, recorder: Recorder) -> Controller<ReplicationController> {
-    Controller { client: client.clone(), owners: caches.of(), pods: caches.of(), recorder }
+    controller(client, caches, recorder)
+}
+
+fn controller<O: ReplicaOwner>(client: &Client, caches: &Caches, recorder: Recorder) -> Controller<O> {
+    let control = PodControl::new(client, caches, recorder);
+    Controller { client: client.clone(), owners: caches.of(), pods: caches.of(), control }
 }
 
 impl<O: ReplicaOwner> crate::driver::Controller for Controller<O> {

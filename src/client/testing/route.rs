@@ -187,7 +187,7 @@ fn update(store: &mut Store, target: &Target, subresource: Option<&str>, current
     let leaving = !next["metadata"]["deletionTimestamp"].is_null() && empty(&next["metadata"]["finalizers"]);
     let waits = match target.row.kind {
         "Namespace" => !empty(&next["spec"]["finalizers"]),
-        "Pod" => true,
+        "Pod" => runs(&next),
         _ => false,
     };
     let (namespace, name) = key(&next);
@@ -197,6 +197,12 @@ fn update(store: &mut Store, target: &Target, subresource: Option<&str>, current
     }
     store.put(next);
     Answer::Object(200, store.get(target.row.plural, &namespace, &name).unwrap_or_default())
+}
+
+/// Whether a kubelet still has to end a pod.
+fn runs(pod: &Value) -> bool {
+    pod["spec"]["nodeName"].is_string()
+        && !["Succeeded", "Failed"].contains(&pod["status"]["phase"].as_str().unwrap_or_default())
 }
 
 fn key(object: &Value) -> (String, String) {
@@ -218,10 +224,7 @@ fn delete(store: &mut Store, target: &Target, mut object: Value, options: &Value
         Some("Foreground") => finalizers.push(json!("foregroundDeletion")),
         _ => {}
     }
-    let pod_runs = target.row.kind == "Pod"
-        && object["spec"]["nodeName"].is_string()
-        && options["gracePeriodSeconds"] != 0
-        && !["Succeeded", "Failed"].contains(&object["status"]["phase"].as_str().unwrap_or_default());
+    let pod_runs = target.row.kind == "Pod" && options["gracePeriodSeconds"] != 0 && runs(&object);
     let (namespace, name) = key(&object);
     if finalizers.is_empty() && !pod_runs && target.row.kind != "Namespace" {
         store.remove(target.row.plural, &namespace, &name);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetStatus};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::pods::scaled;
 
 pub(super) fn replicas(deployment: &Deployment) -> i32 {
     deployment.spec.replicas.unwrap_or(1)
@@ -24,20 +25,6 @@ pub(super) fn available(set: &ReplicaSet) -> i32 {
 pub(super) fn is_rolling(deployment: &Deployment) -> bool {
     let strategy = deployment.spec.strategy.as_ref();
     strategy.and_then(|strategy| strategy.type_.as_deref()).unwrap_or("RollingUpdate") == "RollingUpdate"
-}
-
-/// A number, or a percentage of `of`.
-fn scaled(value: Option<&IntOrString>, of: i32, round_up: bool) -> i32 {
-    match value {
-        None => 0,
-        Some(IntOrString::Int(number)) => *number,
-        Some(IntOrString::String(text)) => {
-            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or_default();
-            let product = percent * i64::from(of);
-            let whole = if round_up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
-            i32::try_from(whole).unwrap_or(i32::MAX)
-        }
-    }
 }
 
 /// (surge, unavailable), never both zero: the rollout could not move.

@@ -14,6 +14,7 @@ use serde_json::json;
 use super::{Controller, Rollout, annotations, conditions, numbers};
 use crate::driver::{Error, Writes, code, message};
 use crate::owner::{controller_reference, controls};
+use crate::revisions;
 
 const HASH_LABEL: &str = "pod-template-hash";
 
@@ -58,16 +59,8 @@ fn without_hash(template: &PodTemplateSpec) -> PodTemplateSpec {
     template
 }
 
-/// A short name for a template: 32-bit FNV-1a in letters that spell no words.
 fn hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
-    const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut hash = 0x811c_9dc5_u32;
-    let text = serde_json::to_vec(template).unwrap_or_default();
-    for byte in text.into_iter().chain(collisions.into_iter().flat_map(i32::to_le_bytes)) {
-        hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    }
-    let letter = |digit: u8| char::from(ALPHABET.get(usize::from(digit) % ALPHABET.len()).copied().unwrap_or(b'x'));
-    hash.to_string().bytes().map(letter).collect()
+    revisions::hash(&serde_json::to_vec(template).unwrap_or_default(), collisions)
 }
 
 impl Controller {
