@@ -9,7 +9,7 @@ use super::{Controller, name};
 use crate::driver::{Error, Writes, optional};
 use crate::job::is_finished;
 
-fn ended_as<'a>(job: &'a Job) -> Option<&'a str> {
+fn ended_as(job: &Job) -> Option<&str> {
     is_finished(job).map(|condition| condition.type_.as_str())
 }
 

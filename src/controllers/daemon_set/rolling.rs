@@ -15,8 +15,10 @@ pub(super) fn is_rolling(set: &DaemonSet) -> bool {
     strategy.and_then(|strategy| strategy.type_.as_deref()).unwrap_or("RollingUpdate") == "RollingUpdate"
 }
 
+type Pair<'a> = (Option<&'a Arc<Pod>>, Option<&'a Arc<Pod>>);
+
 /// The pod of the present template and that of another on one node. `None` where there are more.
-fn pair<'a>(round: &Round<'_>, pods: &'a [Arc<Pod>]) -> Option<(Option<&'a Arc<Pod>>, Option<&'a Arc<Pod>>)> {
+fn pair<'a>(round: &Round<'_>, pods: &'a [Arc<Pod>]) -> Option<Pair<'a>> {
     let staying = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
     let (new, old): (Vec<_>, Vec<_>) = staying.partition(|pod| round.is_updated(pod));
     (new.len() <= 1 && old.len() <= 1).then(|| (new.first().copied(), old.first().copied()))
