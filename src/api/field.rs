@@ -140,6 +140,12 @@ impl FieldError {
         Self { kind: FieldErrorType::TooLong, path: path.clone(), value: None, detail }
     }
 
+    #[must_use]
+    pub fn too_many(path: &FieldPath, count: usize, max: usize) -> Self {
+        let detail = format!("must have at most {max} items");
+        Self { kind: FieldErrorType::TooMany, path: path.clone(), value: Some(count.into()), detail }
+    }
+
     /// The message without the path, as a `StatusCause` carries it.
     #[must_use]
     pub fn body(&self) -> String {

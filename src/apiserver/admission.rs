@@ -3,6 +3,7 @@
 //! Plugins are rows of one const table, run in its order: all that mutate, then (after hooks and validation) all that
 //! only look. What a plugin wants to know of other objects it reads from `server.store`.
 
+mod certificates;
 mod default_ingress_class;
 mod default_tolerations;
 mod limit_ranger;
@@ -11,6 +12,8 @@ mod node_restriction;
 mod priority;
 mod service_account;
 mod storage;
+
+pub(crate) use limit_ranger::total as pod_total;
 
 use crate::authz::escalation;
 use crate::{ApiServer, Call, UserInfo};
@@ -95,6 +98,11 @@ pub const CHAIN: &[Plugin] = &[
     Plugin { name: "StorageObjectInUseProtection", mutate: Some(Hook::Sync(storage::protect)), validate: None },
     Plugin { name: "PersistentVolumeClaimResize", mutate: None, validate: Some(Hook::Sync(storage::resize)) },
     Plugin { name: "DefaultIngressClass", mutate: Some(Hook::Sync(default_ingress_class::mutate)), validate: None },
+    Plugin {
+        name: "CertificateApproval",
+        mutate: Some(Hook::Sync(certificates::mutate)),
+        validate: Some(Hook::Sync(certificates::validate)),
+    },
     Plugin { name: "RoleEscalation", mutate: None, validate: Some(Hook::Sync(escalation::validate)) },
 ];
 

@@ -1,21 +1,26 @@
 //! Addresses and ports of Services. What an update keeps and what a change of type drops, the Service's row has said before.
 //!
 //! Each allocation is a key of its own, written in the transaction that writes the Service: two Services can never hold
-//! the same one, and none is ever leaked. The value of the key is the Service that holds it.
+//! the same one, and none is ever leaked. The key of an address is that of its IPAddress object; the value of a port's key
+//! is the Service that holds it.
 
 use crate::ApiServer;
+use crate::object::Template;
 use bytes::Bytes;
 use ipnet::Ipv4Net;
 use mini_api::{FieldError, FieldPath, Meta, Status, Value, meta::child_mut, meta::object_mut};
 use mini_resources::Resource;
-use mini_store::{Expect, Op, Snapshot};
+use mini_store::{Expect, Finish, Op, Snapshot};
 use rand::Rng;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-const ADDRESSES: &str = "/allocations/clusterip/";
+const ADDRESSES: &str = "/registry/ipaddresses.networking.k8s.io/";
+/// Where addresses were kept before they were objects.
+const OLD_ADDRESSES: &str = "/allocations/clusterip/";
+const SERVICES: &str = "/registry/services/";
 const PORTS: &str = "/allocations/nodeport/";
 const HEADLESS: &str = "None";
 
@@ -78,7 +83,6 @@ fn number(value: &Value, name: &str) -> u16 {
 /// 422 if a value that was asked for is taken or out of range, or nothing is left.
 pub(crate) fn plan(server: &ApiServer, new: &mut Value, old: Option<&Value>) -> Result<Vec<Op>, Status> {
     let snapshot = server.store.snapshot();
-    let owner = format!("{}/{}", new.namespace(), new.name());
     let mut errors = Vec::new();
     let held = old.map(held).unwrap_or_default();
     fill_families(new, &mut errors);
@@ -88,20 +92,66 @@ pub(crate) fn plan(server: &ApiServer, new: &mut Value, old: Option<&Value>) -> 
     if !plan.errors.is_empty() {
         return Err(Status::invalid("", "Service", new.name(), &plan.errors));
     }
-    let take = plan.wanted.difference(&plan.held).map(|key| {
-        let owner = Bytes::from(owner.clone());
-        Op::Put { key: Arc::from(key.as_str()), expect: Expect::Absent, finish: Box::new(move |_| owner) }
-    });
-    Ok(take.chain(plan.held.difference(&plan.wanted).map(|key| drop_key(key))).collect())
+    let take = plan.wanted.difference(&plan.held).map(|key| take_key(key, new));
+    Ok(take.chain(plan.held.difference(&plan.wanted).map(|key| drop_key(&plan.snapshot, key))).collect())
 }
 
 /// The operations that release everything a Service holds.
-pub(crate) fn release(resource: &Resource, old: &Value) -> Vec<Op> {
-    if applies(resource) { held(old).iter().map(|key| drop_key(key)).collect() } else { Vec::new() }
+pub(crate) fn release(server: &ApiServer, resource: &Resource, old: &Value) -> Vec<Op> {
+    if !applies(resource) {
+        return Vec::new();
+    }
+    let snapshot = server.store.snapshot();
+    held(old).iter().map(|key| drop_key(&snapshot, key)).collect()
 }
 
-fn drop_key(key: &str) -> Op {
-    Op::Delete { key: Arc::from(key), expect: Expect::Any, finish: Box::new(|_| Bytes::new()) }
+/// The operations that make what the Services of an earlier version of this server lack.
+pub(crate) fn repair(server: &ApiServer) -> Vec<Op> {
+    let snapshot = server.store.snapshot();
+    let mut ops: Vec<Op> = snapshot.range(OLD_ADDRESSES, None).map(|entry| drop_key(&snapshot, &entry.key)).collect();
+    let mut missing = BTreeSet::new();
+    for entry in snapshot.range(SERVICES, None) {
+        let Ok(service) = serde_json::from_slice::<Value>(&entry.bytes) else { continue };
+        for key in held(&service).into_iter().filter(|key| key.starts_with(ADDRESSES)) {
+            if snapshot.get(&key).is_none() && missing.insert(key.clone()) {
+                ops.push(take_key(&key, &service));
+            }
+        }
+    }
+    ops
+}
+
+fn take_key(key: &str, service: &Value) -> Op {
+    let finish: Finish = match key.strip_prefix(ADDRESSES) {
+        Some(address) => Template::new(&address_object(address, service)).finish(),
+        None => {
+            let owner = Bytes::from(format!("{}/{}", service.namespace(), service.name()));
+            Box::new(move |_| owner)
+        }
+    };
+    Op::Put { key: Arc::from(key), expect: Expect::Absent, finish }
+}
+
+/// The IPAddress that says who has an address.
+fn address_object(address: &str, service: &Value) -> Value {
+    let family = if address.contains(':') { "IPv6" } else { "IPv4" };
+    let labels = json!({"ipaddress.kubernetes.io/ip-family": family,
+        "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"});
+    json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
+        "metadata": {"name": address, "uid": uuid::Uuid::new_v4().to_string(),
+            "creationTimestamp": mini_api::time::now(), "labels": labels},
+        "spec": {"parentRef": {"resource": "services", "namespace": service.namespace(), "name": service.name()}}})
+}
+
+fn drop_key(snapshot: &Snapshot, key: &str) -> Op {
+    // Who watches addresses is told which one went.
+    let object = snapshot.get(key).filter(|_| key.starts_with(ADDRESSES));
+    let object = object.and_then(|entry| serde_json::from_slice::<Value>(&entry.bytes).ok());
+    let finish: Finish = match object {
+        Some(object) => Template::new(&object).finish(),
+        None => Box::new(|_| Bytes::new()),
+    };
+    Op::Delete { key: Arc::from(key), expect: Expect::Any, finish }
 }
 
 /// The allocation keys of a stored Service.

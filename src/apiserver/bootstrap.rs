@@ -4,7 +4,7 @@ use crate::call::Query;
 use crate::managed_fields::Owners;
 use crate::verbs::update::Write;
 use crate::verbs::{create, update};
-use crate::{ApiServer, Call, Error, RequestInfo, UserInfo, authz};
+use crate::{ApiServer, Call, Error, RequestInfo, UserInfo, authz, system_objects};
 use http::HeaderMap;
 use mini_api::{Meta, Status, Value};
 use serde_json::json;
@@ -24,6 +24,7 @@ const KEEP: Duration = Duration::from_secs(30);
 /// The store fails, or an object is refused.
 pub(crate) async fn run(server: &Arc<ApiServer>, address: SocketAddr) -> Result<(), Error> {
     authz::bootstrap::reconcile(server).await?;
+    system_objects::make(server).await?;
     ensure_all(server, address).await.map_err(Error::Bootstrap)?;
     server.booted.store(true, Ordering::Release);
     Ok(())
@@ -34,6 +35,9 @@ pub(crate) async fn keep(server: Arc<ApiServer>, address: SocketAddr, cancel: Ca
     while cancel.run_until_cancelled(tokio::time::sleep(KEEP)).await.is_some() {
         if let Err(error) = ensure_all(&server, address).await {
             tracing::warn!(%error, "cannot keep the system objects");
+        }
+        if let Err(error) = system_objects::keep(&server).await {
+            tracing::warn!(%error, "cannot keep the objects that say what is served");
         }
     }
 }

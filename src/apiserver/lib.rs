@@ -25,9 +25,11 @@ mod negotiate;
 mod object;
 mod openapi;
 mod options;
+mod quota;
 pub mod request_info;
 pub mod reviews;
 pub mod stream;
+mod system_objects;
 mod table;
 pub mod tokens;
 pub mod user;
@@ -71,6 +73,7 @@ pub struct ApiServer {
     pub authz: authz::Authorizer,
     pub(crate) kubelets: stream::Kubelets,
     pub(crate) limits: handler::Limits,
+    pub(crate) turns: quota::Turns,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) documents: openapi::Documents,
     /// True once the system's own objects exist.
@@ -97,6 +100,7 @@ impl ApiServer {
             authz,
             kubelets,
             limits: handler::Limits::default(),
+            turns: quota::Turns::default(),
             metrics: metrics::Metrics::default(),
             documents: openapi::Documents::default(),
             booted: AtomicBool::new(false),

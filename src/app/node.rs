@@ -12,7 +12,7 @@ use mini_kubelet::Kubelet;
 use mini_kubelet::containerd::{self, Containerd};
 use mini_kubelet::images::Images;
 use mini_kubelet::self_image::SelfImage;
-use mini_pki::{Pair, Pki, Subjects};
+use mini_pki::{Pair, Pki, Signer, Subjects};
 use mini_store::Store;
 use mini_telemetry::{Component, Health};
 use std::net::{IpAddr, SocketAddr};
@@ -399,9 +399,32 @@ fn controllers_config(
             mini_apiserver::tokens::sign_legacy(&server, &t.namespace, &t.account, &t.account_uid, &t.secret)
                 .map_err(|status| status.to_string())
         }),
+        authority: Arc::new(Authority(Signer::load(pki)?)),
         finished_pods: mini_controllers::Config::FINISHED_PODS,
         node: mini_controllers::Node { name: name.to_owned(), address, volumes: data_dir.join("storage") },
     })
+}
+
+/// The cluster's authority, as the controllers ask for it.
+struct Authority(Signer);
+
+impl mini_controllers::Authority for Authority {
+    fn subject(&self, request: &[u8]) -> Result<mini_controllers::Subject, String> {
+        let read = mini_pki::Request::read(request)?;
+        Ok(mini_controllers::Subject {
+            common_name: read.common_name,
+            organizations: read.organizations,
+            dns_names: read.dns_names,
+            addresses: read.addresses,
+            emails: read.emails,
+            uris: read.uris,
+        })
+    }
+
+    fn sign(&self, signing: &mini_controllers::Signing) -> Result<String, String> {
+        let usages: Vec<&str> = signing.usages.iter().map(String::as_str).collect();
+        self.0.sign(&mini_pki::Request::read(&signing.request)?, &usages, signing.life)
+    }
 }
 
 /// A file that only its owner reads, whole or not at all.

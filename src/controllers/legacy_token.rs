@@ -136,6 +136,7 @@ mod tests {
         let config = Config {
             cluster_ca: "PEM".to_owned(),
             sign_legacy_token: Arc::new(|token| Ok(format!("{}/{}/{}", token.namespace, token.account, token.secret))),
+            authority: Arc::new(()),
             finished_pods: 1,
             node: crate::fake::node(),
         };

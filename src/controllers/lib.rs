@@ -30,6 +30,7 @@ mod revisions;
 mod root_ca;
 mod served;
 mod service_account;
+mod signing;
 mod stateful_set;
 mod storage;
 mod taint_eviction;
@@ -45,6 +46,7 @@ use mini_telemetry::Health;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use legacy_token::{LegacyToken, SignLegacyToken};
+pub use signing::{Authority, Signing, Subject};
 
 /// What controllers must be told.
 #[derive(Clone)]
@@ -53,6 +55,8 @@ pub struct Config {
     pub cluster_ca: String,
     /// Signs the token of a Secret of type `kubernetes.io/service-account-token`.
     pub sign_legacy_token: SignLegacyToken,
+    /// Signs certificate requests.
+    pub authority: Arc<dyn Authority>,
     /// Finished pods beyond this many are deleted, oldest first (upstream's `--terminated-pod-gc-threshold`).
     pub finished_pods: usize,
     /// The machine the controllers run on.
@@ -106,6 +110,7 @@ pub fn spawn(
         start!(service_account::Controller::new(&client, &caches));
         start!(root_ca::Controller::new(&client, &caches, &config));
         start!(legacy_token::Controller::new(&client, &caches, &config));
+        start!(signing::Controller::new(&client, &caches, &config));
         start!(replicaset::sets(&client, &caches, recorder("replicaset-controller")));
         start!(replicaset::replication(&client, &caches, recorder("replication-controller")));
         start!(deployment::Controller::new(&client, &caches, recorder("deployment-controller")));

@@ -88,6 +88,7 @@ mod tests {
         let config = Config {
             cluster_ca: "PEM".to_owned(),
             sign_legacy_token: Arc::new(|_| Err("none".to_owned())),
+            authority: Arc::new(()),
             finished_pods: 1,
             node: crate::fake::node(),
         };

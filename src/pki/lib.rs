@@ -8,8 +8,10 @@ mod file;
 mod inspect;
 mod issue;
 mod kubeconfig;
+mod sign;
 mod trust;
 
+pub use sign::{Request, Signer};
 pub use trust::AnyCertificate;
 
 use issue::{Authority, Profile, Usage};

@@ -19,6 +19,7 @@ mod table;
 
 pub use columns::{Column, human_duration};
 pub use duplicates::duplicate_fields;
+pub use kinds::flow::bootstrap_flow;
 pub use registry::{Group, Registry};
 pub use resource::{Hooks, Resource, Subresource};
 pub use schema::ApplyNode;

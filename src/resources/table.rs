@@ -1,8 +1,9 @@
 //! The rows. Order is the order of discovery; the first version of a group is its preferred one.
 
 use crate::kinds::{
-    batch, config, daemons, deployment, endpoints, event, ingress, lease, limits, namespace, networking, node, others,
-    pod, rbac, replicas, service, service_account, storage, volume,
+    api_service, autoscaling, batch, certificate, config, daemons, deployment, device, endpoints, event, flow, ingress,
+    lease, limits, namespace, networking, node, others, pod, policy, quota, rbac, replicas, service, service_account,
+    service_range, storage, volume, webhook,
 };
 use crate::resource::{Hooks, Resource, Subresource};
 
@@ -10,6 +11,8 @@ const ALL: &[&str] = &["create", "delete", "deletecollection", "get", "list", "p
 const CREATE: &[&str] = &["create"];
 const CHANGE: &[&str] = &["get", "patch", "update"];
 const CONNECT: &[&str] = &["create", "get"];
+/// The category of what extends the API.
+const EXTENSIONS: &[&str] = &["api-extensions"];
 const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 /// A row as it is written below; [`Row::resource`] makes the real one.
@@ -58,6 +61,10 @@ impl Row {
     /// Listed by `kubectl get all`.
     const fn all(mut self) -> Self {
         self.categories = &["all"];
+        self
+    }
+    const fn categories(mut self, names: &'static [&'static str]) -> Self {
+        self.categories = names;
         self
     }
     const fn verbs(mut self, verbs: &'static [&'static str]) -> Self {
@@ -110,7 +117,12 @@ impl Row {
                 (None, "") => self.plural.to_owned(),
                 (None, group) => format!("{}.{group}", self.plural),
             },
-            definition: format!("io.k8s.api.{short_group}.{}.{}", self.version, self.kind),
+            definition: match self.group {
+                APIREGISTRATION => {
+                    format!("io.k8s.kube-aggregator.pkg.apis.{short_group}.{}.{}", self.version, self.kind)
+                }
+                _ => format!("io.k8s.api.{short_group}.{}.{}", self.version, self.kind),
+            },
             hooks: self.hooks,
         }
     }
@@ -131,8 +143,13 @@ pub(crate) fn rows() -> Vec<Resource> {
     ROWS.iter().map(Row::resource).collect()
 }
 
+const ADMISSION: &str = "admissionregistration.k8s.io";
+const APIREGISTRATION: &str = "apiregistration.k8s.io";
 const APPS: &str = "apps";
+const CERTIFICATES: &str = "certificates.k8s.io";
+const DEVICES: &str = "resource.k8s.io";
 const EVENTS: &str = "events.k8s.io";
+const FLOW: &str = "flowcontrol.apiserver.k8s.io";
 const AUTHN: &str = "authentication.k8s.io";
 const AUTHZ: &str = "authorization.k8s.io";
 const NETWORKING: &str = "networking.k8s.io";
@@ -214,6 +231,11 @@ static ROWS: &[Row] =
             .all()
             .sub(&[("scale", "Scale", CHANGE), ("status", "ReplicationController", CHANGE)])
             .fields(&["status.replicas"]),
+        row("", "v1", "ResourceQuota", "resourcequotas").hooks(&quota::QUOTA).short(&["quota"]).sub(&[(
+            "status",
+            "ResourceQuota",
+            CHANGE,
+        )]),
         row("", "v1", "Secret", "secrets").hooks(&config::SECRET).fields(&["type"]),
         row("", "v1", "ServiceAccount", "serviceaccounts").hooks(&service_account::HOOKS).short(&["sa"]).sub(&[(
             "token",
@@ -226,6 +248,11 @@ static ROWS: &[Row] =
             .all()
             .sub(&[("proxy", "ServiceProxyOptions", PROXY), ("status", "Service", CHANGE)])
             .fields(&["spec.clusterIP", "spec.type"]),
+        row(APIREGISTRATION, "v1", "APIService", "apiservices")
+            .hooks(&api_service::SERVICE)
+            .cluster()
+            .categories(EXTENSIONS)
+            .sub(&[("status", "APIService", CHANGE)]),
         // apps
         row(APPS, "v1", "ControllerRevision", "controllerrevisions").hooks(&daemons::REVISION),
         row(APPS, "v1", "DaemonSet", "daemonsets").hooks(&daemons::DAEMON).short(&["ds"]).all().sub(&[(
@@ -270,7 +297,12 @@ static ROWS: &[Row] =
         row(AUTHZ, "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews").cluster().verbs(CREATE),
         row(AUTHZ, "v1", "SubjectAccessReview", "subjectaccessreviews").cluster().verbs(CREATE),
         row("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
-            .hooks(&others::AUTOSCALER)
+            .hooks(&autoscaling::V2)
+            .short(&["hpa"])
+            .all()
+            .sub(&[("status", "HorizontalPodAutoscaler", CHANGE)]),
+        row("autoscaling", "v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+            .hooks(&autoscaling::V1)
             .short(&["hpa"])
             .all()
             .sub(&[("status", "HorizontalPodAutoscaler", CHANGE)]),
@@ -284,12 +316,30 @@ static ROWS: &[Row] =
             .all()
             .sub(&[("status", "Job", CHANGE)])
             .fields(&["status.successful"]),
-        row("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests")
-            .hooks(&others::SIGNING_REQUEST)
+        row(CERTIFICATES, "v1", "CertificateSigningRequest", "certificatesigningrequests")
+            .hooks(&certificate::SIGNING_REQUEST)
             .cluster()
             .short(&["csr"])
             .sub(&[("approval", "CertificateSigningRequest", CHANGE), ("status", "CertificateSigningRequest", CHANGE)])
             .fields(&["spec.signerName"]),
+        row(CERTIFICATES, "v1", "ClusterTrustBundle", "clustertrustbundles")
+            .hooks(&certificate::TRUST_BUNDLE)
+            .cluster()
+            .fields(&["spec.signerName"]),
+        row(CERTIFICATES, "v1", "PodCertificateRequest", "podcertificaterequests")
+            .hooks(&certificate::POD_REQUEST)
+            .sub(&[("status", "PodCertificateRequest", CHANGE)])
+            .fields(&["spec.nodeName", "spec.podName", "spec.signerName"]),
+        row(NETWORKING, "v1", "IPAddress", "ipaddresses")
+            .hooks(&service_range::ADDRESS)
+            .cluster()
+            .short(&["ip"])
+            .fields(&["spec.parentRef.name", "spec.parentRef.namespace", "spec.parentRef.resource"]),
+        row(NETWORKING, "v1", "ServiceCIDR", "servicecidrs").hooks(&service_range::RANGE).cluster().sub(&[(
+            "status",
+            "ServiceCIDR",
+            CHANGE,
+        )]),
         row(NETWORKING, "v1", "IngressClass", "ingressclasses").hooks(&ingress::CLASS).cluster(),
         row(NETWORKING, "v1", "Ingress", "ingresses")
             .hooks(&ingress::INGRESS)
@@ -317,6 +367,31 @@ static ROWS: &[Row] =
             .hooks(&storage::ATTRIBUTES_CLASS)
             .cluster()
             .short(&["vac"]),
+        row(ADMISSION, "v1", "MutatingAdmissionPolicy", "mutatingadmissionpolicies")
+            .hooks(&policy::MUTATING)
+            .cluster()
+            .categories(EXTENSIONS),
+        row(ADMISSION, "v1", "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings")
+            .hooks(&policy::MUTATING_BINDING)
+            .cluster()
+            .categories(EXTENSIONS),
+        row(ADMISSION, "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
+            .hooks(&webhook::MUTATING)
+            .cluster()
+            .categories(EXTENSIONS),
+        row(ADMISSION, "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies")
+            .hooks(&policy::VALIDATING)
+            .cluster()
+            .categories(EXTENSIONS)
+            .sub(&[("status", "ValidatingAdmissionPolicy", CHANGE)]),
+        row(ADMISSION, "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
+            .hooks(&policy::VALIDATING_BINDING)
+            .cluster()
+            .categories(EXTENSIONS),
+        row(ADMISSION, "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
+            .hooks(&webhook::VALIDATING)
+            .cluster()
+            .categories(EXTENSIONS),
         row("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses")
             .hooks(&others::PRIORITY_CLASS)
             .cluster()
@@ -324,4 +399,33 @@ static ROWS: &[Row] =
         row("coordination.k8s.io", "v1", "Lease", "leases").hooks(&lease::HOOKS),
         row("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses").hooks(&others::RUNTIME_CLASS).cluster(),
         row("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices").hooks(&endpoints::SLICE),
+        row(DEVICES, "v1", "DeviceClass", "deviceclasses").hooks(&device::CLASS).cluster(),
+        row(DEVICES, "v1", "DeviceTaintRule", "devicetaintrules").hooks(&device::TAINT).cluster().sub(&[(
+            "status",
+            "DeviceTaintRule",
+            CHANGE,
+        )]),
+        row(DEVICES, "v1", "ResourceClaim", "resourceclaims").hooks(&device::CLAIM).sub(&[(
+            "status",
+            "ResourceClaim",
+            CHANGE,
+        )]),
+        row(DEVICES, "v1", "ResourceClaimTemplate", "resourceclaimtemplates").hooks(&device::TEMPLATE),
+        row(DEVICES, "v1", "ResourceSlice", "resourceslices")
+            .hooks(&device::SLICE)
+            .cluster()
+            .fields(&["spec.driver", "spec.nodeName"]),
+        row(FLOW, "v1", "FlowSchema", "flowschemas").hooks(&flow::SCHEMA).cluster().sub(&[(
+            "status",
+            "FlowSchema",
+            CHANGE,
+        )]),
+        row(FLOW, "v1", "PriorityLevelConfiguration", "prioritylevelconfigurations")
+            .hooks(&flow::LEVEL)
+            .cluster()
+            .sub(&[("status", "PriorityLevelConfiguration", CHANGE)]),
+        row("storagemigration.k8s.io", "v1", "StorageVersionMigration", "storageversionmigrations")
+            .hooks(&others::MIGRATION)
+            .cluster()
+            .sub(&[("status", "StorageVersionMigration", CHANGE)]),
     ];

@@ -78,6 +78,7 @@ impl World {
         let controllers = mini_controllers::Config {
             cluster_ca: String::new(),
             sign_legacy_token: Arc::new(|_| Err("no tokens here".to_owned())),
+            authority: Arc::new(()),
             finished_pods: mini_controllers::Config::FINISHED_PODS,
             node: mini_controllers::Node {
                 name: "node".to_owned(),

@@ -113,7 +113,7 @@ fn add(sum: &mut Amounts, more: &Amounts) {
 }
 
 /// What a pod asks for and may take in all: its containers together, or more while one of its init containers runs.
-fn total(pod: &Value, of: usize) -> Amounts {
+pub(crate) fn total(pod: &Value, of: usize) -> Amounts {
     let take = |container: &Value| resources(container).into_iter().nth(of).unwrap_or_default();
     let (mut sidecars, mut most) = (Amounts::new(), Amounts::new());
     for container in list(pod, "/spec/initContainers") {

@@ -7,7 +7,7 @@ use crate::call::object_key;
 use crate::managed_fields::{self, Owners};
 use crate::negotiate::Output;
 use crate::options::WriteOptions;
-use crate::{Call, allocate, decode, object};
+use crate::{Call, allocate, decode, object, quota};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use mini_api::{Meta, Reason, Status, Value};
@@ -67,6 +67,7 @@ pub(crate) async fn object(call: &Call, mut object: Value, dry_run: bool, owners
     }
     let mut request = Request { dry_run, ..Request::new(call, Operation::Create, &name, &mut object) };
     admission::validate(&mut request).await?;
+    let _turn = quota::admit(call, &object, None, "").await?;
     store(call, object, generate.as_deref(), dry_run, owners).await
 }
 

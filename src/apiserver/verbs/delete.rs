@@ -100,7 +100,7 @@ pub(crate) async fn object(call: &Call, name: &str, options: &DeleteOptions) -> 
             Op::Put { key: key.clone(), expect, finish }
         }];
         if gone {
-            ops.extend(allocate::release(resource, &old));
+            ops.extend(allocate::release(&call.server, resource, &old));
         }
         match call.server.store.write(ops).await {
             Ok(entries) => {

@@ -9,7 +9,7 @@ use crate::handler::authorize_also;
 use crate::managed_fields::{self, Owners};
 use crate::negotiate::Output;
 use crate::options::WriteOptions;
-use crate::{Call, allocate, object};
+use crate::{Call, allocate, object, quota};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use mini_api::{FieldError, FieldPath, Meta, Status, Value};
@@ -112,6 +112,7 @@ pub(crate) async fn change_object(
         decode::settle_namespace(call, resource.namespaced, &mut new)?;
         check_preconditions(resource, &mut new, &old, &entry)?;
         admit_and_validate(call, write, &mut new, &old).await?;
+        let _turn = quota::admit(call, &new, Some(&old), subresource).await?;
         new.meta_mut().insert("resourceVersion".to_owned(), entry.revision.to_string().into());
 
         let mut ops = Vec::new();
@@ -131,7 +132,7 @@ pub(crate) async fn change_object(
         let expect = Expect::Revision(entry.revision);
         let (key, finish) = (key.clone(), template.finish());
         let op = if remove {
-            ops.extend(allocate::release(resource, &old));
+            ops.extend(allocate::release(&call.server, resource, &old));
             Op::Delete { key: key.clone(), expect, finish }
         } else {
             Op::Put { key: key.clone(), expect, finish }

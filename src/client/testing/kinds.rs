@@ -44,6 +44,7 @@ pub(super) const KINDS: &[Row] = &[
     row("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", true),
     row("coordination.k8s.io", "v1", "leases", "Lease", true),
     row("storage.k8s.io", "v1", "storageclasses", "StorageClass", false),
+    row("certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest", false),
     row("networking.k8s.io", "v1", "ingressclasses", "IngressClass", false),
     row("networking.k8s.io", "v1", "ingresses", "Ingress", true),
     row("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", false),

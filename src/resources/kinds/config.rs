@@ -64,7 +64,7 @@ fn default_secret(v: &mut Value) {
 }
 
 /// What base64 text holds, in bytes, without decoding it.
-fn decoded_len(text: &str) -> usize {
+pub(crate) fn decoded_len(text: &str) -> usize {
     let padding = text.bytes().rev().take_while(|b| *b == b'=').count();
     (text.len() / 4 * 3).saturating_sub(padding)
 }

@@ -1,13 +1,13 @@
-//! Kinds with little of their own: pod templates, budgets, autoscalers, signing requests, classes of pods.
+//! Kinds with little of their own: pod templates, budgets, classes of pods, migrations.
 
 use super::template;
 use crate::check::At;
-use crate::columns::{self, AGE, Column, NAME, NONE, int, list, text_or};
+use crate::columns::{self, AGE, Column, NAME, int};
 use crate::defaults::{self, Default};
 use crate::kinds::deployment::int_or_percent;
-use crate::resource::{Hooks, set_or_remove};
+use crate::resource::Hooks;
 use mini_api::{Meta, names};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub(crate) const POD_TEMPLATE: Hooks = Hooks {
     default: |v| template::default_at("template", v),
@@ -63,125 +63,6 @@ pub(crate) const BUDGET: Hooks = Hooks {
         ]
     },
     generation: true,
-    ..Hooks::NONE
-};
-
-pub(crate) const AUTOSCALER: Hooks = Hooks {
-    default: |v| {
-        defaults::apply(&[("spec.minReplicas", Default::Int(1))], v);
-        if list(v, &["spec", "metrics"]).is_empty() && v.get("spec").is_some_and(Value::is_object) {
-            v["spec"]["metrics"] = json!([{"type": "Resource",
-                "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}]);
-        }
-    },
-    name: names::is_dns1123_subdomain,
-    validate: |v, errors| {
-        let spec = At::root(v).get("spec");
-        let (least, most) = (spec.get("minReplicas"), spec.get("maxReplicas"));
-        if least.int().is_some_and(|n| n < 1) {
-            errors.push(least.invalid("must be greater than or equal to 1"));
-        }
-        if most.int().unwrap_or(0) < 1 {
-            errors.push(mini_api::FieldError::invalid(&most.path, most.int().unwrap_or(0), "must be greater than 0"));
-        } else if least.int().is_some_and(|n| Some(n) > most.int()) {
-            errors.push(most.invalid("must be greater than or equal to `minReplicas`"));
-        }
-        for field in ["kind", "name"] {
-            spec.get("scaleTargetRef").get(field).must_be_set(errors);
-        }
-    },
-    columns: &[
-        NAME,
-        Column::text("Reference", "What is scaled."),
-        Column::text("Targets", "Metrics, now and as wanted."),
-        Column::text("MinPods", "Fewest pods."),
-        Column::text("MaxPods", "Most pods."),
-        Column::text("Replicas", "Pods now."),
-        AGE,
-    ],
-    cells: |v, now| {
-        let target = ["kind", "name"].map(|f| v.text(&["spec", "scaleTargetRef", f])).join("/");
-        let current = list(v, &["status", "currentMetrics"]);
-        let metrics = list(v, &["spec", "metrics"]).iter().enumerate().map(|(i, metric)| {
-            let wanted = int(metric, &["resource", "target", "averageUtilization"]);
-            let now = current.get(i).and_then(|m| m.get("resource")).and_then(|r| r.get("current"));
-            let now = now.and_then(|c| c.get("averageUtilization")).and_then(Value::as_i64);
-            let now = now.map_or_else(|| columns::UNKNOWN.to_owned(), |n| format!("{n}%"));
-            format!("{}: {now}/{wanted}%", metric.text(&["resource", "name"]))
-        });
-        let metrics = metrics.collect::<Vec<_>>().join(", ");
-        vec![
-            columns::name(v),
-            target.into(),
-            if metrics.is_empty() { NONE.to_owned() } else { metrics }.into(),
-            int(v, &["spec", "minReplicas"]).to_string().into(),
-            int(v, &["spec", "maxReplicas"]).into(),
-            int(v, &["status", "currentReplicas"]).into(),
-            columns::age(v, now),
-        ]
-    },
-    ..Hooks::NONE
-};
-
-pub(crate) const SIGNING_REQUEST: Hooks = Hooks {
-    status: &[("status", Default::Map)],
-    validate: |v, errors| {
-        let spec = At::root(v).get("spec");
-        for field in ["request", "signerName", "usages"] {
-            spec.get(field).must_be_set(errors);
-        }
-        let seconds = spec.get("expirationSeconds");
-        if seconds.int().is_some_and(|n| n < 600) {
-            errors.push(seconds.invalid("may not specify a duration less than 600 seconds (10 minutes)"));
-        }
-    },
-    validate_update: |new, old, _, errors| {
-        At::root(new).get("spec").immutable(&At::root(old).get("spec"), errors);
-    },
-    prepare_update: |new, old, subresource| {
-        // An approver decides and issues nothing.
-        if subresource == Some("approval") {
-            let conditions = new.get("status").and_then(|s| s.get("conditions")).cloned();
-            new["status"] = old.get("status").filter(|s| s.is_object()).cloned().unwrap_or_else(|| json!({}));
-            set_or_remove(mini_api::meta::object_mut(&mut new["status"]), "conditions", conditions);
-        }
-    },
-    name: names::is_dns1123_subdomain,
-    columns: &[
-        NAME,
-        AGE,
-        Column::text("SignerName", "Who signs."),
-        Column::text("Requestor", "Who asks."),
-        Column::text("RequestedDuration", "How long the certificate shall hold."),
-        Column::text("Condition", "How the request stands."),
-    ],
-    cells: |v, now| {
-        let has = |name: &str| list(v, &["status", "conditions"]).iter().any(|c| c.text(&["type"]) == name);
-        let mut condition = match (has("Denied"), has("Approved")) {
-            (true, _) => "Denied",
-            (_, true) => "Approved",
-            _ => "Pending",
-        }
-        .to_owned();
-        if has("Failed") {
-            condition.push_str(",Failed");
-        }
-        if !v.text(&["status", "certificate"]).is_empty() {
-            condition.push_str(",Issued");
-        }
-        let duration = match int(v, &["spec", "expirationSeconds"]) {
-            0 => NONE.to_owned(),
-            seconds => columns::human_duration(seconds),
-        };
-        vec![
-            columns::name(v),
-            columns::age(v, now),
-            text_or(v, &["spec", "signerName"], NONE),
-            v.text(&["spec", "username"]).into(),
-            duration.into(),
-            condition.into(),
-        ]
-    },
     ..Hooks::NONE
 };
 
@@ -241,5 +122,27 @@ pub(crate) const RUNTIME_CLASS: Hooks = Hooks {
     },
     columns: &[NAME, Column::text("Handler", "Handler of the container runtime."), AGE],
     cells: |v, now| vec![columns::name(v), v.text(&["handler"]).into(), columns::age(v, now)],
+    ..Hooks::NONE
+};
+
+pub(crate) const MIGRATION: Hooks = Hooks {
+    status: &[("status", Default::Map)],
+    name: names::is_dns1123_subdomain,
+    validate: |v, errors| {
+        let resource = At::root(v).get("spec").get("resource").get("resource");
+        if resource.is_empty() {
+            errors.push(resource.required("resource is required"));
+        }
+    },
+    validate_update: |new, old, _, errors| {
+        let of = |v| At::root(v).get("spec").get("resource");
+        of(new).immutable(&of(old), errors);
+    },
+    columns: &[NAME, Column::text("Resource", "What is written anew."), AGE],
+    cells: |v, now| {
+        let (group, resource) = (v.text(&["spec", "resource", "group"]), v.text(&["spec", "resource", "resource"]));
+        let shown = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
+        vec![columns::name(v), shown.into(), columns::age(v, now)]
+    },
     ..Hooks::NONE
 };

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod apply;
+mod certificates;
 mod deletes;
 mod discovery;
 mod harness;
@@ -11,7 +12,9 @@ mod lists;
 mod local;
 mod objects;
 mod patches;
+mod quotas;
 mod rows;
 mod services;
+mod system;
 mod watches;
 mod wire;

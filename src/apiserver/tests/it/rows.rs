@@ -14,6 +14,8 @@ fn minimal(kind: &str, group: &str) -> Value {
     let job_template = json!({"metadata": {"labels": labels}, "spec": {"containers": pod_spec["containers"], "restartPolicy": "Never"}});
     let selector = json!({"matchLabels": labels});
     let workload = json!({"spec": {"selector": selector, "template": template}});
+    let rule = json!({"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["widgets"]});
+    let claim = json!({"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c"}}]}});
     let role_ref = |kind: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": "view"});
     match kind {
         "Event" if group.is_empty() => {
@@ -63,6 +65,34 @@ fn minimal(kind: &str, group: &str) -> Value {
         "VolumeAttributesClass" => json!({"driverName": "example.com", "parameters": {"a": "b"}}),
         "PriorityClass" => json!({"value": 5}),
         "RuntimeClass" => json!({"handler": "h"}),
+        "APIService" => json!({"spec": {"group": "example.com", "version": "v1", "groupPriorityMinimum": 10,
+            "versionPriority": 10, "service": {"namespace": "default", "name": "s"}}}),
+        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => json!({"webhooks": [{
+            "name": "a.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            "clientConfig": {"service": {"namespace": "default", "name": "s", "path": "/a"}}, "rules": [rule]}]}),
+        "ValidatingAdmissionPolicy" => json!({"spec": {"matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "true"}]}}),
+        "ValidatingAdmissionPolicyBinding" => json!({"spec": {"policyName": "p", "validationActions": ["Deny"]}}),
+        "MutatingAdmissionPolicy" => json!({"spec": {"matchConstraints": {"resourceRules": [rule]},
+            "reinvocationPolicy": "Never",
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}]}}),
+        "MutatingAdmissionPolicyBinding" => json!({"spec": {"policyName": "p"}}),
+        "FlowSchema" => json!({"spec": {"priorityLevelConfiguration": {"name": "system"}}}),
+        "PriorityLevelConfiguration" => {
+            json!({"spec": {"type": "Limited", "limited": {"limitResponse": {"type": "Queue", "queuing": {}}}}})
+        }
+        "DeviceClass" => json!({"spec": {"selectors": [{"cel": {"expression": "true"}}]}}),
+        "DeviceTaintRule" => json!({"spec": {"taint": {"key": "example.com/a", "effect": "NoSchedule"}}}),
+        "ResourceClaim" => json!({"spec": claim}),
+        "ResourceClaimTemplate" => json!({"spec": {"spec": claim}}),
+        "ResourceSlice" => json!({"spec": {"driver": "d.example.com", "nodeName": "n",
+            "pool": {"name": "p", "resourceSliceCount": 1, "generation": 1}, "devices": [{"name": "d"}]}}),
+        "IPAddress" => json!({"spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "s"}}}),
+        "ServiceCIDR" => json!({"spec": {"cidrs": ["192.0.2.0/24"]}}),
+        "StorageVersionMigration" => json!({"spec": {"resource": {"resource": "secrets"}}}),
+        "PodCertificateRequest" => json!({"spec": {"signerName": "example.com/s", "podName": "p", "podUID": "a",
+            "serviceAccountName": "s", "serviceAccountUID": "b", "nodeName": "n", "nodeUID": "c",
+            "stubPKCS10Request": "QQ=="}}),
         "CertificateSigningRequest" => json!({"spec": {"signerName": "example.com/s", "usages": ["client auth"],
             "request": REQUEST}}),
         _ => json!({}),
@@ -70,7 +100,16 @@ fn minimal(kind: &str, group: &str) -> Value {
 }
 
 /// A certificate request, as the kind wants one: PEM in base64.
-const REQUEST: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlINE1JR2ZBZ0VBTUQweEZUQVRCZ05WQkFvTURITjVjM1JsYlRwdWIyUmxjekVrTUNJR0ExVUVBd3diYzNsegpkR1Z0T201dlpHVTZaWGhoYlhCc1pTNXNiMk5oYkRCWk1CTUdCeXFHU000OUFnRUdDQ3FHU000OUF3RUhBMElBCkJBPT0KLS0tLS1FTkQgQ0VSVElGSUNBVEUgUkVRVUVTVC0tLS0tCg==";
+const REQUEST: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlISE1HOENBUUF3RFRFTE1Ba0dBMVVFQXd3Q2FYUXdXVEFUQmdjcWhrak9QUUlCQmdncWhrak9QUU1CQndOQwpBQVF4NkwwOXQ0cnJDTURkb2VHeGprbXF4dWE4Y0ZkckZwQlFxdDNjbkdzYnlKZUpLTnFWUDNWVzA5ZXdWL01ECnorL3pmaGRwRk5KY3hZRFR3VUl4RjlRbm9BQXdDZ1lJS29aSXpqMEVBd0lEU0FBd1JRSWhBS1U5ZC9RWEs0ZzMKZE95cEk5WjZoNkR1YVdCNzhBZ0NPSjRjKzJ4cTR6UThBaUEwcHg0RnJ5VmpaVDhpb1o0VDN1QWJNTkhyUFlVZwovWVN3ZlhoU0RjTTd1UT09Ci0tLS0tRU5EIENFUlRJRklDQVRFIFJFUVVFU1QtLS0tLQo=";
+
+/// Names that say something.
+fn name(kind: &str) -> &'static str {
+    match kind {
+        "APIService" => "v1.example.com",
+        "IPAddress" => "192.0.2.9",
+        _ => "it",
+    }
+}
 
 fn path(row: &Resource) -> String {
     let base = if row.group.is_empty() {
@@ -106,11 +145,15 @@ macro_rules! ensure {
 
 async fn through_all(s: &Server, row: &Resource) -> Result<(), String> {
     let list = path(row);
-    let one = format!("{list}/it");
+    let one = format!("{list}/{}", name(&row.kind));
     let mut object = minimal(&row.kind, &row.group);
+    if row.kind == "ClusterTrustBundle" {
+        let anchor = std::fs::read_to_string(s.dir.path().join("pki/ca.crt")).map_err(|e| e.to_string())?;
+        object["spec"] = json!({"trustBundle": anchor});
+    }
     object["apiVersion"] = row.api_version().into();
     object["kind"] = row.kind.clone().into();
-    object["metadata"] = json!({"name": "it", "labels": {"it": "yes"}});
+    object["metadata"] = json!({"name": name(&row.kind), "labels": {"it": "yes"}});
 
     let dry = s.post(&format!("{list}?dryRun=All&fieldValidation=Strict"), &object).await;
     ensure!(dry.code == 201, "dry create: {}", dry.body);

@@ -57,7 +57,10 @@ async fn what_is_released_can_be_had_again() {
     let s = Server::start().await;
     let wanted = json!({"clusterIP": "10.152.183.77", "type": "NodePort",
                         "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30123}]});
-    let held = |s: &Server| s.store.snapshot().count("/allocations/", None);
+    let held = |s: &Server| {
+        let snapshot = s.store.snapshot();
+        snapshot.count("/allocations/", None) + snapshot.count("/registry/ipaddresses.networking.k8s.io/", None)
+    };
     let before = held(&s);
     assert_eq!(s.post(SERVICES, &service("a", &wanted)).await.code, 201);
     assert_eq!(held(&s), before + 2);
