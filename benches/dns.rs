@@ -42,21 +42,14 @@ impl Dns {
             }
             anyhow::Ok(total)
         })?;
-        let steady = self.steady(&question)?;
-        Ok(json!({"per_second": answers / self.seconds, "lost": lost, "steady": steady}))
-    }
-
-    fn socket(&self) -> anyhow::Result<UdpSocket> {
-        let any = if self.server.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
-        let socket = UdpSocket::bind(any)?;
-        socket.connect(self.server)?;
-        socket.set_read_timeout(Some(LOST))?;
-        Ok(socket)
+        let steady = self.steady(self.server, &question)?;
+        let floor = self.steady(echo()?, &question)?;
+        Ok(json!({"per_second": answers / self.seconds, "lost": lost, "steady": steady, "floor": floor}))
     }
 
     /// Keeps the window full; how many answers came, and how many did not.
     fn flood(&self, question: &[u8]) -> anyhow::Result<(u64, u64)> {
-        let socket = self.socket()?;
+        let socket = connected(self.server)?;
         let (mut answers, mut lost, mut id) = (0, 0, 0_u16);
         let begun = Instant::now();
         let mut missing = self.window;
@@ -81,8 +74,8 @@ impl Dns {
     }
 
     /// One question after the other in even steps, whether or not the last was answered.
-    fn steady(&self, question: &[u8]) -> anyhow::Result<Value> {
-        let socket = self.socket()?;
+    fn steady(&self, server: SocketAddr, question: &[u8]) -> anyhow::Result<Value> {
+        let socket = connected(server)?;
         let step = Duration::from_secs(1) / self.rate.max(1);
         let count = u16::try_from(u64::from(self.rate) * self.seconds).unwrap_or(u16::MAX);
         let begun = Instant::now();
@@ -112,6 +105,31 @@ impl Dns {
         steady["lost"] = json!(lost);
         Ok(steady)
     }
+}
+
+fn connected(server: SocketAddr) -> anyhow::Result<UdpSocket> {
+    let any = if server.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(server)?;
+    socket.set_read_timeout(Some(LOST))?;
+    Ok(socket)
+}
+
+/// The floor: a thread that sends each question back as its own answer, until the program ends.
+fn echo() -> anyhow::Result<SocketAddr> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    let address = socket.local_addr()?;
+    std::thread::spawn(move || {
+        let mut packet = [0; 1500];
+        while let Ok((length, from)) = socket.recv_from(&mut packet) {
+            // One answer, or so it says.
+            packet[7] = 1;
+            if socket.send_to(packet.get(..length).unwrap_or_default(), from).is_err() {
+                break;
+            }
+        }
+    });
+    Ok(address)
 }
 
 /// A request whose id is still to be filled in.

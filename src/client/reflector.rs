@@ -3,13 +3,17 @@
 //! Our own rather than `kube::runtime::watcher`, which keeps bookmarks and the list's revision to itself: without
 //! them a cache cannot say how far it has come.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::io::{AsyncBufRead, AsyncBufReadExt};
 use kube::Client;
-use kube::api::{ListParams, ObjectList, WatchEvent, WatchParams};
-use kube::core::Request;
+use kube::api::{ListParams, ObjectList, WatchParams};
+use kube::core::{Request, Status};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -126,32 +130,79 @@ async fn watch<K: Kind, S: Sink<K>>(
         send_initial_events: false,
     };
     let request = Request::new(url).watch(&params, revision).map_err(kube::Error::BuildRequest)?;
-    let stream = match client.request_events::<K>(request).await {
+    let mut events = match client.request_stream(request).await {
         Err(kube::Error::Api(status)) if status.code == 410 => return Ok(End::TooOld),
-        stream => stream?,
+        stream => Events { stream: Box::pin(stream?), line: Vec::new() },
     };
-    let mut stream = Box::pin(stream);
     let silence = Duration::from_secs(u64::from(WATCH_SECONDS) + 10);
-    while let Ok(Some(event)) = timeout(silence, stream.next()).await {
+    while let Ok(Some(event)) = timeout(silence, events.next()).await {
         match event? {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                let object = slim(object);
+            Event { kind: "ADDED" | "MODIFIED", object } => {
+                let object = slim(decode::<K>(object)?);
                 *revision = revision_of(&object).to_string();
                 sink.apply(object);
             }
-            WatchEvent::Deleted(object) => {
+            Event { kind: "DELETED", object } => {
+                let object = slim(decode::<K>(object)?);
                 *revision = revision_of(&object).to_string();
-                sink.delete(slim(object));
+                sink.delete(object);
             }
-            WatchEvent::Bookmark(bookmark) => {
-                revision.clone_from(&bookmark.metadata.resource_version);
+            Event { kind: "BOOKMARK", object } => {
+                *revision = decode::<Bookmark>(object)?.metadata.resource_version;
                 sink.advance(revision.parse().unwrap_or_default());
             }
-            WatchEvent::Error(status) if status.code == 410 => return Ok(End::TooOld),
-            WatchEvent::Error(status) => return Err(kube::Error::Api(status.boxed())),
+            Event { object, .. } => {
+                let status = decode::<Status>(object)?;
+                return if status.code == 410 { Ok(End::TooOld) } else { Err(kube::Error::Api(status.boxed())) };
+            }
         }
     }
     Ok(End::Resume)
+}
+
+/// The lines of a watch.
+///
+/// `kube` reads them into an enum tagged from within, which serde first copies as a whole, by code of its own for each
+/// type: a MiB of it. Here the object stays text until its type is known.
+struct Events {
+    stream: Pin<Box<dyn AsyncBufRead + Send>>,
+    line: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Bookmark {
+    metadata: BookmarkMeta,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BookmarkMeta {
+    resource_version: String,
+}
+
+impl Events {
+    /// `None` is the end, be it that the server's time was up or that the connection broke.
+    async fn next(&mut self) -> Option<Result<Event<'_>, kube::Error>> {
+        self.line.clear();
+        match self.stream.read_until(b'\n', &mut self.line).await {
+            Ok(_) if self.line.ends_with(b"\n") => {
+                Some(serde_json::from_slice(&self.line).map_err(kube::Error::SerdeError))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn decode<T: DeserializeOwned>(object: &RawValue) -> Result<T, kube::Error> {
+    serde_json::from_str(object.get()).map_err(kube::Error::SerdeError)
 }
 
 /// Drops what no component reads and every object carries.
