@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 
 WEB := src/addons/dashboard/web
 
-.PHONY: start build test lint bench soak deb browser dashboard dashboard-check
+.PHONY: start build test tour lint bench soak deb browser dashboard dashboard-check
 
 build:
 	@scripts/setup.sh build
@@ -20,6 +20,13 @@ start: build
 
 test: lint
 	TEST_CONTAINERD=1 cargo test --workspace
+	tests/tour/run
+
+# What a user does in the first ten minutes, on a fresh machine of its own; the README shows it.
+tour:
+	@scripts/setup.sh test
+	cargo build --package mini
+	tests/tour/run
 
 lint: dashboard-check
 	cargo fmt --all --check

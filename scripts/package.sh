@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes target/debian/mini_*.deb from an executable that is built already: scripts/package.sh [EXECUTABLE]
+# Makes target/debian/mini_*.deb from an executable that is built already: scripts/package.sh [EXECUTABLE [OPTION-OF-CARGO-DEB]…]
 # Manual page and completions come from the executable's own definitions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,7 +14,7 @@ gzip -9nc CHANGELOG.md >"$parts/changelog.gz"
 scripts/setup.sh package
 
 # A manifest of its own: the packer from PyPI does not read the workspace's.
-version=$("$parts/mini" version --format json | sed -n 's/.*"mini": *"\([^"]*\)".*/\1/p')
+version=$("$parts/mini" version --format short)
 {
     printf '[workspace]\n[package]\nname = "mini"\nversion = "%s"\nedition = "2021"\n' "$version"
     printf 'license = "Apache-2.0"\ndescription = "An embedded single-node Kubernetes in one executable"\n'
@@ -22,5 +22,5 @@ version=$("$parts/mini" version --format json | sed -n 's/.*"mini": *"\([^"]*\)"
     cat packaging/deb.toml
 } >"$parts/Cargo.toml"
 touch "$parts/none.rs"
-target/tools/bin/cargo-deb --quiet --no-build --no-strip --manifest-path "$parts/Cargo.toml" --output target/debian/
+target/tools/bin/cargo-deb --quiet --no-build --no-strip --manifest-path "$parts/Cargo.toml" --output target/debian/ "${@:2}"
 ls target/debian/mini_*.deb

@@ -62,7 +62,7 @@ want_browser() {
     [ -r /etc/os-release ] && id=$(. /etc/os-release && echo "$ID")
     if [ "$id" = debian ]; then packages+=(chromium); fi
 }
-want_test() { need node nodejs; need npm npm; want_build; want_run; need ip iproute2; need busybox busybox-static; need pip3 python3-pip; need python3 python3; need curl curl; need openssl openssl; }
+want_test() { need node nodejs; need npm npm; need debootstrap debootstrap; need dpkg-deb dpkg; want_build; want_run; need ip iproute2; need busybox busybox-static; need pip3 python3-pip; need python3 python3; need curl curl; need openssl openssl; }
 want_bench() { want_test; [ -x /usr/sbin/nginx ] || packages+=(nginx-light); }
 
 case "${1:-}" in

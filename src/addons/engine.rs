@@ -17,6 +17,8 @@ mod template;
 #[cfg(test)]
 mod testing;
 
+pub use catalog::core_names;
+
 use arguments::Argument;
 use catalog::{Addon, Catalog, Rendered};
 use cluster::{Cluster, Id};

@@ -292,9 +292,8 @@ impl Machine {
         let _ = self.admin.own_image.set(image.name.clone());
         let _ = self.admin.images.set(images);
         let line = self.kubelet_line.clone();
-        let kubelet =
-            mini_kubelet::spawn(self.client.clone(), self.kubelet.clone(), &containerd, line, self.cancel.clone())
-                .await?;
+        let config = mini_kubelet::Config { own_image: image.name, ..self.kubelet.clone() };
+        let kubelet = mini_kubelet::spawn(self.client.clone(), config, &containerd, line, self.cancel.clone()).await?;
         self.running.lock().await.kubelet = Some(kubelet);
         Ok(())
     }
@@ -361,6 +360,7 @@ fn kubelet_config(config: &Config, pki: &Pki, node_name: &str, node_ip: IpAddr) 
         root_dir: config.kubelet_dir(),
         pod_logs_dir: config.pod_logs_dir(),
         pod_cidr: config.pod_cidr.to_string(),
+        own_image: String::new(),
         cluster_dns: Some(config.cluster_dns.into()),
         cluster_domain: config.cluster_domain.clone(),
         // The API server comes to the node's address; an API that listens on one address only does not change that.

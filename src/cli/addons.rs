@@ -3,18 +3,21 @@
 use crate::admin_client::{self, AdminClient, block_on};
 use crate::output;
 use crate::status::{pretty_json, yaml};
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, Command};
 use http::Method;
 use mini_config::Config;
 use mini_config::admin::{self, Addon, Outcome, Step};
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::process::ExitCode;
 
 #[derive(clap::Args)]
 pub(crate) struct Enable {
     /// Addons, with arguments such as dns:1.1.1.1 or dns:forwarders=1.1.1.1
-    #[arg(required = true, value_name = "NAME[:ARGUMENTS]")]
+    #[arg(required = true, value_name = "NAME[:ARGUMENTS]", value_parser = Name, hide_possible_values = true)]
     addons: Vec<String>,
     /// Give up waiting for each to work after this many seconds; 0 is never
     #[arg(short, long, value_name = "SECONDS", default_value_t = 120)]
@@ -23,8 +26,24 @@ pub(crate) struct Enable {
 
 #[derive(clap::Args)]
 pub(crate) struct Disable {
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", value_parser = Name, hide_possible_values = true)]
     addons: Vec<String>,
+}
+
+/// Takes any text, for there may be others of one's own; shells complete the core addons' names.
+#[derive(Clone)]
+pub(crate) struct Name;
+
+impl TypedValueParser for Name {
+    type Value = String;
+
+    fn parse_ref(&self, command: &Command, argument: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, argument, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(mini_addons::engine::core_names().map(PossibleValue::new)))
+    }
 }
 
 #[derive(clap::Args)]
@@ -42,7 +61,10 @@ enum Action {
         format: Format,
     },
     /// Show what an addon takes and depends on
-    Show { name: String },
+    Show {
+        #[arg(value_parser = Name, hide_possible_values = true)]
+        name: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

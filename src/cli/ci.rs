@@ -2,16 +2,20 @@
 
 use crate::admin_client::{AdminClient, block_on};
 use crate::invocation::Settings;
-use crate::{images, preflight, stop};
+use crate::{images, preflight, start, stop};
 use anyhow::{Context as _, bail};
-use mini_config::Config;
+use ipnet::Ipv4Net;
+use mini_config::{Config, route_into};
 use mini_sys::process::Process;
 use std::ffi::OsString;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
+use std::ops::RangeInclusive;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitCode, ExitStatus};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long the cluster may take to end by itself.
@@ -38,7 +42,9 @@ pub(crate) struct Ci {
 impl Ci {
     pub(crate) fn run(&self, settings: &Settings) -> anyhow::Result<ExitCode> {
         let directory = tempfile::Builder::new().prefix("mini-ci-").tempdir().context("cannot make a directory")?;
-        let own = self.settings(directory.path())?;
+        let networks = if self.api_only { None } else { Some(Networks::claim()?) };
+        let node_ports = settings.load()?.node_port_range;
+        let own = self.settings(directory.path(), &node_ports, networks.as_ref())?;
         let settings = settings.with(&own);
         let config = settings.load()?;
         if !self.api_only {
@@ -56,23 +62,22 @@ impl Ci {
     }
 
     /// What sets this instance apart from every other on the machine.
-    fn settings(&self, directory: &Path) -> anyhow::Result<Vec<(&'static str, String)>> {
+    fn settings(
+        &self,
+        directory: &Path,
+        node_ports: &RangeInclusive<u16>,
+        networks: Option<&Networks>,
+    ) -> anyhow::Result<Vec<(&'static str, String)>> {
         let place = |name: &str| directory.join(name).display().to_string();
         let mut own = vec![("data-dir", place("data")), ("run-dir", place("run"))];
-        let [api, kubelet] = free_ports()?;
+        let [api, kubelet] = free_ports(node_ports)?;
         own.extend([("api-port", api.to_string()), ("kubelet-port", kubelet.to_string())]);
-        if self.api_only {
-            own.extend(
+        match networks {
+            Some(networks) => own.extend(networks.settings()),
+            None => own.extend(
                 [("api-only", "true"), ("api-address", "127.0.0.1"), ("addons", "[]")]
                     .map(|(key, value)| (key, value.to_owned())),
-            );
-        } else {
-            let (pods, services) = free_networks()?;
-            own.extend([
-                ("pod-cidr", format!("{pods}.0.0/16")),
-                ("service-cidr", format!("{services}.0.0/24")),
-                ("cluster-dns", format!("{services}.0.10")),
-            ]);
+            ),
         }
         Ok(own)
     }
@@ -108,17 +113,14 @@ impl Ci {
     /// Waits for the node, or without one for the API, and brings the images.
     async fn start(&self, config: &Config, server: &mut Child) -> anyhow::Result<()> {
         let client = AdminClient::new(config);
-        let begun = Instant::now();
-        while !client.status().await?.is_some_and(|status| status.ready) {
+        let runs = || {
             if !matches!(server.try_wait(), Ok(None)) {
                 let why = preflight::last_failure(config);
                 bail!("the cluster did not start: {}", why.as_deref().unwrap_or("its server ended at once"));
             }
-            if self.timeout > 0 && begun.elapsed() > Duration::from_secs(self.timeout) {
-                bail!("the cluster is not ready after {} s", self.timeout);
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+            Ok(())
+        };
+        start::wait(&client, self.timeout, |status| status.ready, runs).await?;
         for image in &self.image {
             images::import_one(&client, image).await?;
         }
@@ -174,36 +176,53 @@ impl Signals {
     }
 }
 
-/// Two ports outside the default range of node ports.
-fn free_ports() -> anyhow::Result<[u16; 2]> {
+/// Two ports that no Service will be given.
+fn free_ports(node_ports: &RangeInclusive<u16>) -> anyhow::Result<[u16; 2]> {
     let mut held = Vec::new();
     loop {
         let listener = TcpListener::bind("127.0.0.1:0").context("there is no free port")?;
         let port = listener.local_addr()?.port();
         held.push((listener, port));
-        let fit: Vec<u16> =
-            held.iter().map(|(_, port)| *port).filter(|port| !(30_000..=32_767).contains(port)).collect();
+        let fit: Vec<u16> = held.iter().map(|(_, port)| *port).filter(|port| !node_ports.contains(port)).collect();
         if let [first, second, ..] = fit.as_slice() {
             return Ok([*first, *second]);
         }
     }
 }
 
-/// The first halves of two networks that this machine does not reach yet: for pods and for Services.
-fn free_networks() -> anyhow::Result<(String, String)> {
-    let routes = mini_sys::net::routes();
-    let taken = |net: &str| {
-        let net: ipnet::Ipv4Net = format!("{net}.0.0/16").parse().unwrap_or_default();
-        routes.iter().filter(|route| route.prefix > 0).any(|route| {
-            ipnet::Ipv4Net::new(route.destination, route.prefix)
-                .is_ok_and(|route| net.contains(&route.network()) || route.contains(&net.network()))
-        })
-    };
-    // Two at once begin at different places.
-    let start = std::process::id() % 64;
-    (0..64)
-        .map(|step| (start + step) % 64)
-        .map(|number| (format!("10.{}", 64 + number), format!("10.{}", 128 + number)))
-        .find(|(pods, services)| !taken(pods) && !taken(services))
-        .context("every network in 10.64.0.0/10 and 10.128.0.0/10 is taken on this machine")
+/// Two networks, for pods and for Services, that are this instance's until it ends.
+struct Networks {
+    pods: Ipv4Net,
+    services: Ipv4Net,
+    /// Bound by a name that no other `mini ci` on this machine's network can bind meanwhile. Nothing listens there.
+    _claim: UnixListener,
+}
+
+impl Networks {
+    /// Those that this machine does not reach yet and no other instance of this kind has.
+    fn claim() -> anyhow::Result<Self> {
+        let routes = mini_sys::net::routes();
+        (0..64)
+            .find_map(|number| {
+                let pods = Ipv4Net::new([10, 64 + number, 0, 0].into(), 16).ok()?;
+                let services = Ipv4Net::new([10, 128 + number, 0, 0].into(), 24).ok()?;
+                if [pods, services].into_iter().any(|net| route_into(net, &routes).is_some()) {
+                    return None;
+                }
+                let name = SocketAddr::from_abstract_name(format!("mini-ci-{pods}")).ok()?;
+                let claim = UnixListener::bind_addr(&name).ok()?;
+                Some(Self { pods, services, _claim: claim })
+            })
+            .context("every network in 10.64.0.0/10 and 10.128.0.0/10 is taken on this machine")
+    }
+
+    fn settings(&self) -> [(&'static str, String); 3] {
+        // The address by custom; the first is the API's.
+        let dns = Ipv4Addr::from(u32::from(self.services.network()) + 10);
+        [
+            ("pod-cidr", self.pods.to_string()),
+            ("service-cidr", self.services.to_string()),
+            ("cluster-dns", dns.to_string()),
+        ]
+    }
 }

@@ -140,6 +140,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn shells_complete_the_names_of_addons() {
+        let mut script = Vec::new();
+        clap_complete::generate(clap_complete::Shell::Bash, &mut Mini::command(), "mini", &mut script);
+        let script = String::from_utf8(script).unwrap();
+        for command in ["enable", "disable"] {
+            let begin = script.find(&format!("mini__subcmd__{command})\n")).unwrap();
+            let words = script[begin..].lines().nth(1).unwrap();
+            assert!(words.contains(" dns ") && words.contains("hostpath-storage"), "{command}: {words}");
+        }
+        // Others are taken all the same.
+        assert!(Mini::try_parse_from(["mini", "enable", "dns:1.1.1.1", "mine"]).is_ok());
+    }
+
+    #[test]
     fn the_command_line_is_consistent() {
         Mini::command().debug_assert();
     }

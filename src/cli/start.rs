@@ -39,13 +39,7 @@ impl Start {
     }
 
     async fn wait(&self, config: &Config, settings: &Settings, mut started: Started) -> anyhow::Result<Started> {
-        let client = AdminClient::new(config);
-        let begun = Instant::now();
-        loop {
-            let now = client.status().await?;
-            if now.as_ref().is_some_and(|status| self.is_satisfied(status)) {
-                return Ok(started);
-            }
+        let goes_on = || {
             if has_ended(config, &mut started) {
                 // What ran before was at its end, be it killed or told to stop: this start's server is still to come.
                 match started {
@@ -53,11 +47,10 @@ impl Start {
                     _ => bail!("{}", why_ended(config, &started)),
                 }
             }
-            if self.timeout > 0 && begun.elapsed() > Duration::from_secs(self.timeout) {
-                bail!("{}", too_late(self.timeout, now.as_ref()));
-            }
-            tokio::time::sleep(Duration::from_millis(15)).await;
-        }
+            Ok(())
+        };
+        wait(&AdminClient::new(config), self.timeout, |status| self.is_satisfied(status), goes_on).await?;
+        Ok(started)
     }
 
     fn is_satisfied(&self, status: &Status) -> bool {
@@ -66,6 +59,27 @@ impl Start {
         }
         let api = status.components.iter().find(|component| component.name == "apiserver");
         api.is_some_and(|component| component.state == State::Ready)
+    }
+}
+
+/// Waits for a status that is `enough`, at most `seconds`, where 0 is for ever. `goes_on` says why it never will be.
+pub(crate) async fn wait(
+    client: &AdminClient,
+    seconds: u64,
+    enough: impl Fn(&Status) -> bool,
+    mut goes_on: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    loop {
+        let now = client.status().await?;
+        if now.as_ref().is_some_and(&enough) {
+            return Ok(());
+        }
+        goes_on()?;
+        if seconds > 0 && begun.elapsed() > Duration::from_secs(seconds) {
+            bail!("{}", too_late(seconds, now.as_ref()));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Status {
     #[arg(long, value_enum, default_value_t = Format::Pretty)]
     format: Format,
     /// Print only whether this addon is enabled or disabled
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", value_parser = addons::Name, hide_possible_values = true)]
     addon: Option<String>,
 }
 

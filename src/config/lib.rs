@@ -11,7 +11,7 @@ mod sources;
 
 pub use fields::{FIELDS, Field, sample, variable};
 pub use instance::{DEFAULT_DATA_DIR, Instance};
-pub use machine::find_program;
+pub use machine::{find_program, route_into};
 pub use sources::{DEFAULT_FILE, Sources};
 
 use ipnet::Ipv4Net;

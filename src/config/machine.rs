@@ -3,6 +3,7 @@
 use crate::sources::overlap;
 use crate::{Config, Error};
 use ipnet::Ipv4Net;
+use mini_sys::net::Route;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
@@ -71,15 +72,10 @@ impl Config {
         }
     }
 
-    fn check_routes(&self, routes: &[mini_sys::net::Route]) -> Result<(), Error> {
+    fn check_routes(&self, routes: &[Route]) -> Result<(), Error> {
         for (key, net) in [("pod-cidr", self.pod_cidr), ("service-cidr", self.service_cidr)] {
-            let clash = routes.iter().find(|route| {
-                let taken = Ipv4Net::new(route.destination, route.prefix);
-                route.prefix > 0
-                    && route.device != self.instance.bridge
-                    && taken.is_ok_and(|taken| overlap(taken.trunc(), net))
-            });
-            if let Some(route) = clash {
+            let others = routes.iter().filter(|route| route.device != self.instance.bridge);
+            if let Some(route) = route_into(net, others) {
                 return Err(Error::Unfit(format!(
                     "{key} {net} overlaps {}/{}, which this machine reaches through {}; choose another network with `{key}`",
                     route.destination, route.prefix, route.device
@@ -171,6 +167,15 @@ impl Config {
     }
 }
 
+/// The first of a machine's routes that leads into `net` already. The default route leads everywhere, and does not count.
+#[must_use]
+pub fn route_into<'a>(net: Ipv4Net, routes: impl IntoIterator<Item = &'a Route>) -> Option<&'a Route> {
+    routes.into_iter().find(|route| {
+        let taken = Ipv4Net::new(route.destination, route.prefix);
+        route.prefix > 0 && taken.is_ok_and(|taken| overlap(taken.trunc(), net))
+    })
+}
+
 /// An executable by path, or by name in PATH and the usual places.
 #[must_use]
 pub fn find_program(program: &Path) -> Option<PathBuf> {
@@ -203,7 +208,6 @@ mod tests {
     use super::*;
     use crate::Sources;
     use crate::fields::is_dns_subdomain;
-    use mini_sys::net::Route;
 
     #[test]
     fn host_names_become_node_names() {

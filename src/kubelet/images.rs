@@ -11,6 +11,7 @@ pub(crate) mod reference;
 use crate::runtime::Runtime;
 use archive::Archive;
 use content::{Blob, Store};
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -130,6 +131,12 @@ impl Images {
             .collect();
         images.sort_by(|a, b| (&a.tags, &a.id).cmp(&(&b.tags, &b.id)));
         Ok(images)
+    }
+
+    /// Names and ids of the images that containers were made from, running or not.
+    pub(crate) async fn of_containers(&self) -> Result<HashSet<String>, Error> {
+        let containers = self.runtime.containers(HashMap::new()).await?;
+        Ok(containers.into_iter().flat_map(|c| [c.image_ref, c.image.unwrap_or_default().image]).collect())
     }
 
     /// Removes a name; the last name takes the content with it.

@@ -4,7 +4,8 @@ use crate::agent::{Agent, Wanted};
 use crate::api::ApiCluster;
 use crate::cluster::Cluster;
 use crate::containerd::Containerd;
-use crate::{Config, node, server};
+use crate::images::Images;
+use crate::{Config, node, self_image, server};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use mini_client::{Cache, CancellationToken, Change, Client, Scope};
 use mini_telemetry::Component;
@@ -76,6 +77,8 @@ pub async fn spawn(
     )
     .await?;
     server::spawn(&config, agent.clone(), cancel.clone()).await?;
+    let images = Images::new(runtime.clone(), &config.data_dir);
+    tokio::spawn(self_image::retire_others(config.own_image.clone(), images, pods.clone(), cancel.clone()));
     tokio::spawn(feed(pods, node, wanted, cancel.clone()));
     let recorder = cluster.recorder().clone();
     tokio::spawn(node::keep(client, config, runtime, containerd.up(), recorder, component, cancel));

@@ -51,6 +51,8 @@ pub struct Config {
     pub pod_cidr: String,
     pub cluster_dns: Option<IpAddr>,
     pub cluster_domain: String,
+    /// The image of the running executable; those of others are removed when nothing needs them.
+    pub own_image: String,
     /// How many pods the node takes.
     pub max_pods: u16,
     /// Where the HTTPS server listens; port 10250 by custom.

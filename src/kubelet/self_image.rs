@@ -1,14 +1,24 @@
 //! The executable packed as a one-layer image, `mini.local/mini:<digest>`: the sandbox image, and what addon pods run.
 //!
 //! Invariant: packed and written only when the executable is new; a start with a known one reads no more than its metadata.
+//! Images of earlier executables go when nothing needs them any more.
 
 use crate::images::content::{Blob, Part, digest_of};
-use crate::images::{Descriptor, Error, Images, Manifest, Packed, architecture};
+use crate::images::{Descriptor, Error, ImageInfo, Images, Manifest, Packed, architecture};
+use k8s_openapi::api::core::v1::Pod;
+use mini_client::{Cache, CancellationToken};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+const REPOSITORY: &str = "mini.local/mini:";
+/// When images of earlier executables are looked at first; addons may still be on their way to the new one. Then after
+/// twice as long each time, up to [`RETIRE_MAX`], until none is left.
+const RETIRE: Duration = Duration::from_secs(10);
+const RETIRE_MAX: Duration = Duration::from_secs(60 * 60);
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -45,7 +55,7 @@ impl SelfImage {
                 digest
             }
         };
-        Ok(Self { executable: executable.to_owned(), name: format!("mini.local/mini:{digest}") })
+        Ok(Self { executable: executable.to_owned(), name: format!("{REPOSITORY}{digest}") })
     }
 
     /// Writes the image into containerd unless it is there.
@@ -56,6 +66,58 @@ impl SelfImage {
         let executable = self.executable.clone();
         images.ensure(&self.name, move || pack(&executable)).await
     }
+}
+
+/// Removes the images of other executables than the one that is named `own`, each once no pod of the node asks for it and no
+/// container runs from it. Ends when there are none.
+pub(crate) async fn retire_others(own: String, images: Images, pods: Cache<Pod>, cancel: CancellationToken) {
+    let looks = async {
+        pods.synced().await;
+        let mut pause = RETIRE;
+        loop {
+            tokio::time::sleep(pause).await;
+            match retire_unused(&own, &images, &pods).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%error, "earlier images of mini cannot be removed now"),
+            }
+            pause = (pause * 2).min(RETIRE_MAX);
+        }
+    };
+    let _ = cancel.run_until_cancelled(looks).await;
+}
+
+/// How many had to stay.
+async fn retire_unused(own: &str, images: &Images, pods: &Cache<Pod>) -> Result<usize, Error> {
+    let all = images.list().await?;
+    let earlier: Vec<(&ImageInfo, &String)> = all
+        .iter()
+        .flat_map(|image| image.tags.iter().map(move |tag| (image, tag)))
+        .filter(|(_, tag)| is_earlier(tag, own))
+        .collect();
+    if earlier.is_empty() {
+        return Ok(0);
+    }
+    let mut used = images.of_containers().await?;
+    for pod in pods.list() {
+        let spec = pod.spec.iter();
+        let asked = spec.flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+        used.extend(asked.filter_map(|container| container.image.clone()));
+    }
+    let mut kept = 0;
+    for (image, tag) in earlier {
+        if used.contains(tag) || used.contains(&image.id) {
+            kept += 1;
+            continue;
+        }
+        images.remove(tag).await?;
+        tracing::info!(image = %tag, "removed the image of an earlier mini");
+    }
+    Ok(kept)
+}
+
+fn is_earlier(tag: &str, own: &str) -> bool {
+    tag.starts_with(REPOSITORY) && tag != own
 }
 
 fn file_blob(path: &Path) -> io::Result<Blob> {
@@ -112,6 +174,14 @@ fn pack(executable: &Path) -> io::Result<Packed> {
 mod tests {
     use super::*;
     use std::io::Read;
+
+    #[test]
+    fn only_images_of_other_executables_are_earlier() {
+        let own = "mini.local/mini:22";
+        for (tag, earlier) in [(own, false), ("mini.local/mini:11", true), ("docker.io/library/mini:11", false)] {
+            assert_eq!(is_earlier(tag, own), earlier, "{tag}");
+        }
+    }
 
     #[test]
     fn the_layer_is_a_tar_of_the_executable() {

@@ -44,15 +44,15 @@ impl Cluster {
     /// An instance that is not started yet.
     pub(crate) fn new(prefix: Vec<String>, more: &[(&'static str, &str)]) -> Self {
         let directory = tempfile::Builder::new().prefix("mini-e2e-").tempdir().unwrap();
-        // Networks that other runs on this machine, and the usual instance, do not use.
+        // Networks that other runs on this machine, the usual instance and `mini ci` do not use.
         let number = std::process::id() % 60;
         let mut settings = vec![
             ("MINI_DATA_DIR", directory.path().join("data").display().to_string()),
             ("MINI_API_PORT", free_port().to_string()),
             ("MINI_KUBELET_PORT", free_port().to_string()),
             ("MINI_POD_CIDR", format!("10.{}.0.0/20", 100 + number)),
-            ("MINI_SERVICE_CIDR", format!("10.{}.0.0/24", 180 + number)),
-            ("MINI_CLUSTER_DNS", format!("10.{}.0.10", 180 + number)),
+            ("MINI_SERVICE_CIDR", format!("10.{}.0.0/24", 192 + number)),
+            ("MINI_CLUSTER_DNS", format!("10.{}.0.10", 192 + number)),
             ("MINI_ADDONS_DIR", directory.path().join("addons").display().to_string()),
         ];
         settings.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));

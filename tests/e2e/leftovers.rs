@@ -13,6 +13,7 @@ const SYSCTLS: [&str; 4] = [
     "fs/inotify/max_user_watches",
 ];
 
+#[derive(Clone)]
 pub(crate) struct Machine {
     instance: Instance,
     sysctls: Vec<String>,
@@ -22,6 +23,11 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn look(data_dir: &Path) -> Self {
         Self { instance: Instance::of(data_dir), sysctls: sysctls(), network_namespaces: names("/run/netns") }
+    }
+
+    /// The same look, for another instance.
+    pub(crate) fn of(&self, data_dir: &Path) -> Self {
+        Self { instance: Instance::of(data_dir), ..self.clone() }
     }
 
     /// Everything of the instance that is still there.

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod addons;
+mod ci;
 mod cluster;
 mod commands;
 mod dashboard;
@@ -64,10 +65,12 @@ const SHARED: &[Test] = &[
     ("pods_speak_to_the_api", services::api_from_pod),
     ("addons_are_enabled_and_leave_nothing", addons::engine),
     ("the_dashboard_is_used", dashboard::used),
+    ("ci_gives_an_api_to_anyone", ci::api_only),
 ];
 
 /// Tests that need the instance for themselves; in this order.
 const ALONE: &[Test] = &[
+    ("ci_gives_a_cluster_beside_others", ci::pods),
     ("killed_mini_adopts_its_pods", restarts::adoption),
     ("nothing_acknowledged_is_lost_by_kills", restarts::kill_loop),
     ("stop_ends_pods_and_start_brings_them_back", restarts::stop_start),

@@ -37,7 +37,8 @@ fn line<'a>(table: &'a str, first: &str) -> Vec<&'a str> {
 }
 
 pub(crate) fn hostpath(cluster: &Cluster, space: &str) {
-    cluster.pipe(space, "apply", include_str!("../../addons/hostpath-storage/class.yaml"));
+    let said = cluster.mini(["enable", "hostpath-storage"]);
+    assert!(said.ends_with("hostpath-storage: enabled\n"), "{said}");
     let classes = cluster.kubectl(space, &["get", "storageclasses"]);
     let heads = ["NAME", "PROVISIONER", "RECLAIMPOLICY", "VOLUMEBINDINGMODE", "ALLOWVOLUMEEXPANSION", "AGE"];
     assert_eq!(line(&classes, "NAME"), heads);
@@ -72,6 +73,8 @@ pub(crate) fn hostpath(cluster: &Cluster, space: &str) {
     until("the claim to go", || cluster.field(space, "pvc/data", ".metadata.name").is_empty());
     until("the volume to go", || cluster.field(space, &format!("pv/{volume}"), ".metadata.name").is_empty());
     assert!(!folder.exists());
+    assert!(cluster.mini(["disable", "hostpath-storage"]).ends_with("hostpath-storage: disabled\n"));
+    assert!(cluster.field(space, "storageclass/mini-hostpath", ".metadata.name").is_empty());
 }
 
 /// A volume made by hand, found by class, size and selector; released and kept.

@@ -76,24 +76,32 @@ def bench(*arguments):
     return json.loads(done.stdout)
 
 
+def output(*words):
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
 def busybox_archive(path):
-    """A docker-archive of one layer, made from the static busybox of the machine."""
+    """A docker-archive of one layer: this machine's static busybox, and what resolves names as most programs do."""
     import hashlib
 
-    binary = pathlib.Path(shutil.which("busybox")).read_bytes()
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
-        for name in ("bin", "tmp", "etc"):
+        for name in ("bin", "tmp", "etc", "www"):
             entry = tarfile.TarInfo(name)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
             tar.addfile(entry)
-        entry = tarfile.TarInfo("bin/busybox")
-        entry.size, entry.mode = len(binary), 0o755
-        tar.addfile(entry, io.BytesIO(binary))
-        for name in ("sh", "sleep", "echo", "cat", "true", "false", "ls", "wget", "httpd", "nc", "date"):
-            entry = tarfile.TarInfo(f"bin/{name}")
-            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
-            tar.addfile(entry)
+        getent = shutil.which("getent")
+        libraries = [word for word in output("ldd", getent).split() if word.startswith("/")]
+        for name, source in [("bin/busybox", shutil.which("busybox")), ("bin/getent", getent), *((path, path) for path in libraries)]:
+            content = pathlib.Path(source).read_bytes()
+            entry = tarfile.TarInfo(name.lstrip("/"))
+            entry.size, entry.mode = len(content), 0o755
+            tar.addfile(entry, io.BytesIO(content))
+        for name in output("busybox", "--list").split():
+            if name != "busybox":
+                entry = tarfile.TarInfo(f"bin/{name}")
+                entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+                tar.addfile(entry)
     layer = layer.getvalue()
     config = json.dumps({
         "architecture": "amd64", "os": "linux", "config": {"Env": ["PATH=/bin"], "Cmd": ["sh"]},

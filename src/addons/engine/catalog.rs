@@ -16,6 +16,11 @@ type Files<'a> = &'a [(&'a str, &'a str)];
 /// Name and files of each core addon.
 static CORE: &[(&str, Files<'static>)] = include!(concat!(env!("OUT_DIR"), "/core_addons.rs"));
 
+/// The names of our own.
+pub fn core_names() -> impl Iterator<Item = &'static str> {
+    CORE.iter().map(|(name, _)| *name)
+}
+
 pub(super) const CORE_REPOSITORY: &str = "core";
 const DESCRIPTION_FILE: &str = "addon.yaml";
 /// A manifest of a folder may not be larger.

@@ -615,6 +615,7 @@ async fn cases(dir: &Path, only: &str) -> Vec<&'static str> {
         root_dir: data.join("kubelet"),
         pod_logs_dir: data.join("logs"),
         pod_cidr: "10.1.0.0/16".into(),
+        own_image: own.name.clone(),
         cluster_dns: None,
         cluster_domain: "cluster.local".into(),
         max_pods: 110,
