@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// What a data directory of ours has at least one of.
 const MARKS: [&str; 5] = ["state.db", "node-name", "pki", "containerd", "mini.log"];
 
+/// Where libcni, inside containerd, notes what it set up. It forgets only what it takes down itself.
+const CNI_RESULTS: &str = "/var/lib/cni/results";
+
 /// Of what would not go in one directory so much is named.
 const NAMED: usize = 5;
 
@@ -78,6 +81,7 @@ pub fn teardown(config: &Config, grace: Duration) -> Vec<String> {
     if let Err(error) = network(config) {
         left.push(format!("the network: {error:#}"));
     }
+    remove_cni_results(Path::new(CNI_RESULTS), &config.instance.id);
     crate::hosts_file::remove();
     for (path, error) in cgroups::remove(&cgroup_names(config)) {
         left.push(format!("cgroup {} cannot be removed: {error}", path.display()));
@@ -98,6 +102,21 @@ fn network(config: &Config) -> anyhow::Result<()> {
     let network = crate::network_config(config, config.node_ip());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(mini_network::teardown(&network))?)
+}
+
+/// The notes about sandboxes of `network`: `<network>-<sandbox>-eth0`, and the one of the sandbox's loopback.
+fn remove_cni_results(directory: &Path, network: &str) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let inner = name.to_str().and_then(|name| name.strip_prefix(network)?.strip_prefix('-')?.strip_suffix("-eth0"));
+        // The name of another instance's network may begin with this one's.
+        let Some(sandbox) = inner.filter(|id| id.bytes().all(|b| b.is_ascii_hexdigit())) else { continue };
+        for note in [entry.path(), directory.join(format!("cni-loopback-{sandbox}-lo"))] {
+            let _ = std::fs::remove_file(note);
+        }
+    }
+    // If they are empty: whoever wants them makes them.
+    let _ = std::fs::remove_dir(directory).and_then(|()| std::fs::remove_dir(directory.parent().unwrap_or(directory)));
 }
 
 /// The roots of this instance's cgroups with either driver.
@@ -189,6 +208,23 @@ mod tests {
         ] {
             assert!(role(other).is_none(), "{other}");
         }
+    }
+
+    #[test]
+    fn only_notes_about_our_sandboxes_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let results = directory.path().join("cni/results");
+        std::fs::create_dir_all(&results).unwrap();
+        let (ours, theirs) = ("a".repeat(64), "b".repeat(64));
+        let other = [format!("mini-12ab34-{theirs}-eth0"), format!("cni-loopback-{theirs}-lo")];
+        for name in other.iter().chain(&[format!("mini-{ours}-eth0"), format!("cni-loopback-{ours}-lo")]) {
+            std::fs::write(results.join(name), "").unwrap();
+        }
+        remove_cni_results(&results, "mini");
+        assert_eq!(std::fs::read_dir(&results).unwrap().count(), other.len());
+        assert!(other.iter().all(|name| results.join(name).exists()));
+        remove_cni_results(&results, "mini-12ab34");
+        assert!(!directory.path().join("cni").exists());
     }
 
     #[test]

@@ -47,6 +47,11 @@ impl Machine {
             let cmdline = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             format!("process {pid} {}", cmdline.replace('\0', " "))
         }));
+        let network = format!("{}-", self.instance.id);
+        let notes = names("/var/lib/cni/results");
+        left.extend(
+            notes.iter().filter(|name| name.starts_with(&network)).map(|name| format!("note of libcni {name}")),
+        );
         let spaces = names("/run/netns");
         left.extend(
             spaces

@@ -5,8 +5,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// Left out to start fast and to idle at nothing: snapshotters never used, the restart monitor that wakes every ten
-/// seconds, tracing.
+/// seconds, tracing, a folder of programs in `/opt`.
 const DISABLED: &[&str] = &[
+    "io.containerd.internal.v1.opt",
     "io.containerd.internal.v1.restart",
     "io.containerd.internal.v1.tracing",
     "io.containerd.tracing.processor.v1.otlp",
