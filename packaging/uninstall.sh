@@ -10,6 +10,8 @@ if [ -d /run/systemd/system ]; then
 fi
 rm -f /etc/systemd/system/mini.service /usr/local/bin/mini /usr/local/share/man/man1/mini.1 \
     /usr/local/share/bash-completion/completions/mini
+# Made by the installation, unless others use them.
+rmdir /usr/local/share/bash-completion/completions /usr/local/share/bash-completion /usr/local/share/man/man1 2>/dev/null || true
 rm -rf /etc/mini
 if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 if getent group mini >/dev/null; then groupdel mini; fi
