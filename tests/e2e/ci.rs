@@ -28,9 +28,12 @@ impl Desk {
         let mini = copy(Path::new(env!("CARGO_BIN_EXE_mini")), "mini");
         let found = Command::new("sh").args(["-c", "command -v ${KUBECTL:-kubectl}"]).output().unwrap();
         copy(&std::fs::canonicalize(text(&found).trim()).unwrap(), "kubectl");
-        std::fs::create_dir(directory.path().join("tmp")).unwrap();
-        for (path, mode) in [(directory.path().to_owned(), 0o755), (directory.path().join("tmp"), 0o1777)] {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let permit = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        permit(directory.path(), 0o755);
+        for name in ["tmp", "home"] {
+            let path = directory.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            permit(&path, 0o1777);
         }
         Self { directory, mini }
     }
@@ -44,8 +47,8 @@ impl Desk {
         let mut command = Command::new(&self.mini);
         let path = format!("{}:{}", self.directory.path().display(), std::env::var("PATH").unwrap());
         command.arg("ci").args(options).args(["--", "sh", "-ec", line]);
-        command.env("PATH", path).env("TMPDIR", self.tmp()).env("HOME", "/nonexistent").current_dir("/");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("PATH", path).env("TMPDIR", self.tmp()).env("HOME", self.directory.path().join("home"));
+        command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
