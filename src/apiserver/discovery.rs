@@ -14,8 +14,11 @@ const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGrou
 
 /// Answers a discovery path; None if it is none.
 pub(crate) fn serve(server: &ApiServer, path: &str, headers: &HeaderMap) -> Option<Result<Response<Body>, Status>> {
-    let registry = &server.registry;
     let parts: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
+    if !matches!(parts.first(), Some(&("api" | "apis"))) {
+        return None;
+    }
+    let registry = &server.served();
     let value = match parts.as_slice() {
         ["api" | "apis"] if wants_aggregated(headers) => {
             return Some(Ok(aggregated(registry, parts[0] == "api", headers)));

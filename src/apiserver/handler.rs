@@ -169,7 +169,8 @@ async fn in_time<T>(work: impl Future<Output = Result<T, Status>>) -> Result<T, 
 /// # Errors
 /// 404 for a path that leads nowhere, or further than there is anything.
 fn resolve(server: &ApiServer, info: &RequestInfo) -> Result<Arc<Resource>, Status> {
-    let resource = server.registry.get(&info.group, &info.version, &info.resource).ok_or_else(no_such_path)?;
+    let resource = server.registry.get(&info.group, &info.version, &info.resource);
+    let resource = resource.filter(|row| server.serves(row)).ok_or_else(no_such_path)?;
     // The path's namespace is what was authorized; an object outside of it must not be reached through it.
     let own = info.group.is_empty() && info.resource == "namespaces" && info.name == info.namespace;
     let outside = !resource.namespaced && !info.namespace.is_empty() && !own;
@@ -206,7 +207,7 @@ fn other_path(
 /// `/`: the paths there are.
 fn paths(server: &ApiServer) -> Response<Body> {
     let mut paths = vec!["/api".to_owned(), "/apis".to_owned()];
-    for group in server.registry.groups() {
+    for group in server.served().groups() {
         if group.name.is_empty() {
             paths.extend(group.versions.iter().map(|v| format!("/api/{v}")));
         } else {

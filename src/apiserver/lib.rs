@@ -128,6 +128,17 @@ impl ApiServer {
         bootstrap::run(self, address).await
     }
 
+    /// Whether what a row is for is there: some kinds come with an addon, which keeps a record in this ConfigMap.
+    pub(crate) fn serves(&self, row: &mini_resources::Resource) -> bool {
+        let record = |addon| format!("/registry/configmaps/kube-system/mini-addon-{addon}");
+        row.hooks.addon.is_none_or(|addon| self.store.snapshot().get(&record(addon)).is_some())
+    }
+
+    /// The rows that are served now.
+    pub(crate) fn served(&self) -> Registry {
+        self.registry.filtered(|row| self.serves(row))
+    }
+
     /// A way in for a component of this process, as `user`: a tower service of which `kube::Client::new` makes a client.
     #[must_use]
     pub fn local(self: &Arc<Self>, user: UserInfo) -> LocalService {

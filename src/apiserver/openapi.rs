@@ -14,9 +14,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 
-/// Documents by path and form, compressed: that is how most clients take them.
+/// Documents by path, form and number of rows (which addons change), compressed: that is how most clients take them.
 #[derive(Default)]
-pub(crate) struct Documents(Mutex<BTreeMap<(String, Form), Arc<Document>>>);
+pub(crate) struct Documents(Mutex<BTreeMap<(String, Form, usize), Arc<Document>>>);
 
 struct Document {
     gzip: Bytes,
@@ -65,11 +65,11 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
 }
 
 fn document(server: &ApiServer, path: &str, form: Form) -> Result<Arc<Document>, Status> {
-    let key = (path.to_owned(), form);
+    let registry = &server.served();
+    let key = (path.to_owned(), form, registry.iter().count());
     if let Some(document) = server.documents.0.lock().get(&key) {
         return Ok(document.clone());
     }
-    let registry = &server.registry;
     let bytes = match path.trim_start_matches("/openapi/").split('/').collect::<Vec<_>>().as_slice() {
         ["v2"] if form == Form::Protobuf => Some(openapi::v2_protobuf(registry)),
         ["v2"] => Some(openapi::v2(registry)),

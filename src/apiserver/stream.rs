@@ -4,7 +4,7 @@
 //! the far end (containerd's streaming server behind the kubelet) speaks it; WebSockets that the far end does not know
 //! are translated here. No credential of the client is passed on.
 
-mod kubelet;
+pub(crate) mod kubelet;
 mod logs;
 mod proxy;
 mod remote_command;

@@ -12,6 +12,7 @@ mod patch;
 mod review;
 mod scale;
 pub(crate) mod update;
+mod usage;
 mod watch;
 
 pub(crate) use patch::APPLY;
@@ -44,6 +45,7 @@ pub(crate) async fn dispatch(call: Call, body: Bytes) -> Result<Response<Body>, 
         ("get", "scale") => scale::get(&call),
         ("update", "scale") => scale::update(&call, body).await,
         ("patch", "scale") => scale::patch(&call, body).await,
+        ("get" | "list", "") if !call.resource.stored() => usage::run(&call).await,
         ("get", _) => get::run(&call),
         ("list", "") => list::run(&call).await,
         ("watch", "") => watch::run(&call).await,

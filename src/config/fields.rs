@@ -168,7 +168,7 @@ pub const FIELDS: &[Field] = &[
     },
     Field {
         key: "addons",
-        default: "[dns]",
+        default: "[dns, metrics-server]",
         doc: "What the first start enables: a list of addons, [] for none. Later, use `mini enable` and `mini disable`.",
         set: |config, text| {
             // As a default or in the environment it may stand in brackets, as in the file.

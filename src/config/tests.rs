@@ -86,7 +86,7 @@ fn refusals_name_place_setting_and_remedy() {
 #[test]
 fn addons_are_a_list_in_every_place() {
     let addons = |text: &str| flags(&[("addons", text)]).unwrap().addons;
-    assert_eq!(flags(&[]).unwrap().addons, ["dns"]);
+    assert_eq!(flags(&[]).unwrap().addons, ["dns", "metrics-server"]);
     assert_eq!(with_file("addons: []").unwrap().addons, Vec::<String>::new());
     assert_eq!(addons("[]"), Vec::<String>::new());
     assert_eq!(addons("dns, ingress"), ["dns", "ingress"]);

@@ -5,6 +5,7 @@ use crate::images::pull::Puller;
 use crate::pod::observed;
 use crate::pod::worker::{End, Order, Worker};
 use crate::runtime::Runtime;
+use crate::stats::Stats;
 use crate::{Config, admission, events, labels, pod, resources};
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -51,6 +52,7 @@ pub(crate) struct Shared {
     pub(crate) directory: Directory,
     pub(crate) node_memory: i64,
     pub(crate) reads: Semaphore,
+    pub(crate) stats: Stats,
     panics: AtomicU64,
 }
 
@@ -170,6 +172,7 @@ impl Agent {
             directory: Directory::default(),
             node_memory: resources::machine_memory(),
             reads: Semaphore::new(READS),
+            stats: Stats::default(),
             panics: AtomicU64::new(0),
         });
         let agent = Self {

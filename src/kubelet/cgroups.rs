@@ -36,6 +36,16 @@ fn class(pod: &Pod) -> Option<&'static str> {
     }
 }
 
+/// Where the pod's cgroup is in a hierarchy.
+pub(crate) fn of_pod(instance: &str, pod: &Pod) -> String {
+    path_of(&parent(instance, pod))
+}
+
+/// Where containerd puts a container below the pod's.
+pub(crate) fn of_container(of_pod: &str, id: &str) -> String {
+    if of_pod.ends_with(".slice") { format!("{of_pod}/cri-containerd-{id}.scope") } else { format!("{of_pod}/{id}") }
+}
+
 /// Where a parent is in a hierarchy: systemd puts `a-b.slice` into `a.slice`.
 fn path_of(parent: &str) -> String {
     let Some(name) = parent.strip_suffix(".slice") else { return parent.to_owned() };
@@ -85,7 +95,7 @@ fn share(root: &Path, parent: &str, shares: i64) {
 
 /// Removes the pod's emptied cgroups in every hierarchy.
 pub(crate) async fn remove(instance: &str, pod: &Pod) {
-    let path = path_of(&parent(instance, pod));
+    let path = of_pod(instance, pod);
     let _ = tokio::task::spawn_blocking(move || {
         for (path, error) in mini_sys::cgroups::remove(&[path]) {
             tracing::debug!(path = %path.display(), %error, "a cgroup stays");

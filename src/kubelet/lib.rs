@@ -26,6 +26,7 @@ mod resources;
 mod runtime;
 mod security;
 mod server;
+mod stats;
 mod volumes;
 
 pub use agent::{Agent, Wanted};

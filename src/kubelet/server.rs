@@ -1,4 +1,4 @@
-//! The kubelet's HTTPS server: logs, exec, attach, port-forward and the pods, for the API server alone.
+//! The kubelet's HTTPS server: logs, exec, attach, port-forward, the pods and what they use, for the API server alone.
 //!
 //! Invariant: no request is answered without a client certificate of the cluster's CA that names the API server's kubelet
 //! client or a cluster administrator.
@@ -7,6 +7,7 @@ mod logs;
 mod stream;
 
 use crate::agent::Agent;
+use crate::stats::{self, Reading};
 use crate::{Config, pod};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -134,6 +135,20 @@ pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Body>
     response
 }
 
+fn set_type(response: &mut Response<Body>, content_type: &'static str) {
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+}
+
+fn json(value: &serde_json::Value) -> Response<Body> {
+    let mut response = text(StatusCode::OK, value.to_string());
+    set_type(&mut response, "application/json");
+    response
+}
+
+async fn reading(agent: &Agent) -> Result<Reading, Refusal> {
+    agent.shared().stats.read(agent).await.map_err(internal)
+}
+
 fn refuse(refusal: Refusal) -> Response<Body> {
     text(refusal.0, refusal.1)
 }
@@ -200,10 +215,15 @@ async fn route(agent: &Agent, request: Request<Incoming>) -> Result<Response<Bod
         (&Method::GET, ["healthz"]) => Ok(text(StatusCode::OK, "ok")),
         (&Method::GET, ["pods"] | ["runningpods"]) => {
             let items: Vec<Pod> = agent.pods().iter().map(|p| (**p).clone()).collect();
-            let list = serde_json::json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items});
-            let mut response = text(StatusCode::OK, list.to_string());
-            let json = http::HeaderValue::from_static("application/json");
-            response.headers_mut().insert(http::header::CONTENT_TYPE, json);
+            Ok(json(&serde_json::json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items})))
+        }
+        (&Method::GET, ["stats", "summary"]) => {
+            let node = &agent.shared().config.node_name;
+            Ok(json(&stats::summary(&reading(agent).await?, node, query.on(&["only_cpu_and_memory"]))))
+        }
+        (&Method::GET, ["metrics", "resource"]) => {
+            let mut response = text(StatusCode::OK, stats::resource(&reading(agent).await?));
+            set_type(&mut response, "text/plain; version=0.0.4; charset=utf-8");
             Ok(response)
         }
         (&Method::GET, ["containerLogs", namespace, name, container]) => {

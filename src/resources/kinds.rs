@@ -14,6 +14,7 @@ pub(crate) mod flow;
 pub(crate) mod ingress;
 pub(crate) mod lease;
 pub(crate) mod limits;
+pub(crate) mod metrics;
 pub(crate) mod namespace;
 pub(crate) mod networking;
 pub(crate) mod node;

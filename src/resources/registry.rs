@@ -32,6 +32,16 @@ impl Registry {
         registry
     }
 
+    /// The rows that `keep` lets stay.
+    #[must_use]
+    pub fn filtered(&self, keep: impl Fn(&Resource) -> bool) -> Self {
+        let some = |rows: &[Arc<Resource>]| rows.iter().filter(|row| keep(row)).cloned().collect::<Vec<_>>();
+        let map = |map: &BTreeMap<String, Vec<Arc<Resource>>>| {
+            map.iter().map(|(name, rows)| (name.clone(), some(rows))).collect()
+        };
+        Self { rows: some(&self.rows), by_plural: map(&self.by_plural), by_kind: map(&self.by_kind) }
+    }
+
     /// Adds a row at the end.
     pub fn insert(&mut self, row: Resource) {
         let row = Arc::new(row);

@@ -70,6 +70,8 @@ pub struct Hooks {
     pub generation: bool,
     /// Whether a status given at creation is dropped (kinds with a status subresource only).
     pub status_reset: bool,
+    /// The addon that must be enabled for the kind to be served at all.
+    pub addon: Option<&'static str>,
     /// Converts between this version and the version that is stored, where two rows share storage.
     pub to_stored: Option<fn(&mut Value)>,
     pub from_stored: Option<fn(&mut Value)>,
@@ -98,6 +100,7 @@ impl Hooks {
         field: |_, _| None,
         generation: false,
         status_reset: true,
+        addon: None,
         to_stored: None,
         from_stored: None,
     };
@@ -126,10 +129,10 @@ impl Resource {
         self.verbs.contains(&verb)
     }
 
-    /// Whether objects of this kind are kept; reviews are only answered.
+    /// Whether objects of this kind are kept; reviews are only answered, metrics only read.
     #[must_use]
     pub fn stored(&self) -> bool {
-        self.has_verb("get")
+        self.has_verb("get") && self.has_verb("create")
     }
 
     /// Prunes unknown fields (and answers them as `unknown field "spec.x"`), drops nulls, checks types, and writes

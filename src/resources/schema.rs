@@ -12,10 +12,11 @@ use std::sync::{LazyLock, OnceLock};
 static FACTS: &str = include_str!("data/schema.txt");
 
 /// Abbreviations of `data/schema.txt`, the longest first.
-const PREFIXES: [(&str, &str); 4] = [
+const PREFIXES: [(&str, &str); 5] = [
     ("io.k8s.apimachinery.pkg.apis.meta.", "meta."),
     ("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.", "apiextensions."),
     ("io.k8s.kube-aggregator.pkg.apis.apiregistration.", "apiregistration."),
+    ("io.k8s.metrics.pkg.apis.metrics.", "metrics."),
     ("io.k8s.api.", ""),
 ];
 

@@ -2,8 +2,8 @@
 
 use crate::kinds::{
     api_service, autoscaling, batch, certificate, config, daemons, deployment, device, endpoints, event, flow, ingress,
-    lease, limits, namespace, networking, node, others, pod, policy, quota, rbac, replicas, service, service_account,
-    service_range, storage, volume, webhook,
+    lease, limits, metrics, namespace, networking, node, others, pod, policy, quota, rbac, replicas, service,
+    service_account, service_range, storage, volume, webhook,
 };
 use crate::resource::{Hooks, Resource, Subresource};
 
@@ -13,6 +13,7 @@ const CHANGE: &[&str] = &["get", "patch", "update"];
 const CONNECT: &[&str] = &["create", "get"];
 /// The category of what extends the API.
 const EXTENSIONS: &[&str] = &["api-extensions"];
+const READ: &[&str] = &["get", "list"];
 const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
 /// A row as it is written below; [`Row::resource`] makes the real one.
@@ -121,6 +122,7 @@ impl Row {
                 APIREGISTRATION => {
                     format!("io.k8s.kube-aggregator.pkg.apis.{short_group}.{}.{}", self.version, self.kind)
                 }
+                METRICS => format!("io.k8s.metrics.pkg.apis.metrics.{}.{}", self.version, self.kind),
                 _ => format!("io.k8s.api.{short_group}.{}.{}", self.version, self.kind),
             },
             hooks: self.hooks,
@@ -152,6 +154,7 @@ const EVENTS: &str = "events.k8s.io";
 const FLOW: &str = "flowcontrol.apiserver.k8s.io";
 const AUTHN: &str = "authentication.k8s.io";
 const AUTHZ: &str = "authorization.k8s.io";
+const METRICS: &str = "metrics.k8s.io";
 const NETWORKING: &str = "networking.k8s.io";
 const RBAC: &str = "rbac.authorization.k8s.io";
 const STORAGE: &str = "storage.k8s.io";
@@ -428,4 +431,9 @@ static ROWS: &[Row] =
             .hooks(&others::MIGRATION)
             .cluster()
             .sub(&[("status", "StorageVersionMigration", CHANGE)]),
+        // Measured when asked for, never stored.
+        row(METRICS, "v1", "NodeMetrics", "nodes").hooks(&metrics::NODE).cluster().verbs(READ),
+        row(METRICS, "v1", "PodMetrics", "pods").hooks(&metrics::POD).verbs(READ),
+        row(METRICS, "v1beta1", "NodeMetrics", "nodes").hooks(&metrics::NODE).cluster().verbs(READ),
+        row(METRICS, "v1beta1", "PodMetrics", "pods").hooks(&metrics::POD).verbs(READ),
     ];

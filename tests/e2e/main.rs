@@ -15,6 +15,7 @@ mod image;
 mod ingress;
 mod leftovers;
 mod lifecycle;
+mod metrics;
 mod moves;
 mod names;
 mod registry;
@@ -64,6 +65,7 @@ const SHARED: &[Test] = &[
     ("ingresses_are_served_on_the_machines_address", ingress::served),
     ("pods_speak_to_the_api", services::api_from_pod),
     ("addons_are_enabled_and_leave_nothing", addons::engine),
+    ("kubectl_top_tells_what_is_used", metrics::top),
     ("the_dashboard_is_used", dashboard::used),
     ("ci_gives_an_api_to_anyone", ci::api_only),
 ];

@@ -31,6 +31,8 @@ pub(super) enum Check {
     Dns(Dns),
     Http(Http),
     Exists(Exists),
+    /// The same for what is made when it is asked for: not asked again by a look at the addon's status.
+    Answers(Exists),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -161,6 +163,9 @@ impl Check {
         match self {
             Self::Rollout(check) => check.look(cluster).await,
             Self::Exists(check) => check.look(cluster).await,
+            Self::Answers(check) => {
+                Ok(check.look(cluster).await.unwrap_or_else(|error| Look::NotYet(error.to_string())))
+            }
             Self::Dns(check) => Ok(match ask::dns(cluster, &check.server, &check.name).await {
                 Ok(server) => Look::Passed(format!("{server} answers for {}", check.name)),
                 Err(why) => Look::NotYet(format!("no answer for {} from {}: {why}", check.name, check.server)),
@@ -177,7 +182,7 @@ impl Check {
         let look = match self {
             Self::Rollout(check) => check.look(cluster).await,
             Self::Exists(check) => check.look(cluster).await,
-            Self::Dns(_) | Self::Http(_) => return None,
+            Self::Dns(_) | Self::Http(_) | Self::Answers(_) => return None,
         };
         match look {
             Ok(Look::Passed(_)) => None,
@@ -205,7 +210,7 @@ pub(super) async fn wait(
         let how = until_passed(cluster, check, begun, limit).await?;
         steps.say(how);
     }
-    if !checks.iter().any(|check| matches!(check, Check::Dns(_) | Check::Http(_))) {
+    if !checks.iter().any(|check| matches!(check, Check::Dns(_) | Check::Http(_) | Check::Answers(_))) {
         sleep(SETTLED_AFTER).await;
         for check in checks {
             until_passed(cluster, check, begun, limit).await?;

@@ -3,6 +3,7 @@
 use crate::body::{Body, full};
 use crate::{ApiServer, Config, Error};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use mini_api::{Meta, Status, Value};
@@ -18,10 +19,12 @@ use tokio_rustls::TlsConnector;
 
 const DEFAULT_PORT: u16 = 10250;
 const CONNECT: Duration = Duration::from_secs(10);
+/// As much as is read of what a kubelet measured.
+const SUMMARY: usize = 16 << 20;
 
 /// A kubelet's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     pub(super) address: IpAddr,
     pub(super) port: u16,
 }
@@ -52,6 +55,19 @@ impl Endpoint {
     fn socket(self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
     }
+}
+
+/// What a node and its pods use: the kubelet's `/stats/summary`.
+pub(crate) async fn summary(server: &ApiServer, node: &str) -> Result<Value, Status> {
+    let kubelet = Endpoint::of(server, node)?;
+    let path = "/stats/summary?only_cpu_and_memory=true";
+    let answer = server.kubelets.call(kubelet, Method::GET, path, HeaderMap::new()).await?;
+    let code = answer.status();
+    let body = Limited::new(answer.into_body(), SUMMARY).collect().await.map_err(Status::internal)?.to_bytes();
+    if !code.is_success() {
+        return Err(Status::internal(format!("the kubelet answers {code}: {}", String::from_utf8_lossy(&body))));
+    }
+    serde_json::from_slice(&body).map_err(Status::internal)
 }
 
 /// What is needed to reach any kubelet.

@@ -46,21 +46,32 @@ pub(super) async fn run(call: &Call) -> Result<Response<Body>, Status> {
         .as_ref()
         .filter(|_| filter.is_everything())
         .map(|start| snapshot.count(&prefix, Some(&format!("{prefix}{start}"))));
+    answer(call, output, &revision, token.as_deref(), remaining, page.items)
+}
+
+/// Answers with objects in the form the client wants.
+pub(super) fn answer(
+    call: &Call,
+    output: Output,
+    revision: &str,
+    token: Option<&str>,
+    remaining: Option<usize>,
+    items: Vec<Bytes>,
+) -> Result<Response<Body>, Status> {
     match output.shape {
-        Shape::Object => respond(call, output, &revision, token.as_deref(), remaining, page.items),
+        Shape::Object => respond(call, output, revision, token, remaining, items),
         Shape::Metadata => {
-            let items = page.items.iter().map(table::metadata_only).collect::<Result<Vec<_>, _>>()?;
-            let list =
-                named("PartialObjectMetadataList", "meta.k8s.io/v1", &revision, token.as_deref(), remaining, &items);
+            let items = items.iter().map(table::metadata_only).collect::<Result<Vec<_>, _>>()?;
+            let list = named("PartialObjectMetadataList", "meta.k8s.io/v1", revision, token, remaining, &items);
             output.respond(StatusCode::OK, list)
         }
         Shape::Table => {
-            let mut rows = Vec::with_capacity(page.items.len());
-            for bytes in &page.items {
+            let mut rows = Vec::with_capacity(items.len());
+            for bytes in &items {
                 let value: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
                 rows.push(table::row(&call.resource, output.include, &value, bytes)?);
             }
-            let metadata = metadata(&revision, token.as_deref(), remaining);
+            let metadata = metadata(revision, token, remaining);
             output.respond(StatusCode::OK, table::table(Some(&call.resource.columns), &metadata, &rows))
         }
     }
@@ -156,7 +167,8 @@ fn selected(resource: &Resource, filter: &Filter, entry: &Entry) -> Result<Optio
 }
 
 fn metadata(revision: &str, token: Option<&str>, remaining: Option<usize>) -> Value {
-    let mut metadata = json!({"resourceVersion": revision});
+    // What is not stored has no revision.
+    let mut metadata = if revision.is_empty() { json!({}) } else { json!({"resourceVersion": revision}) };
     if let Some(token) = token {
         metadata["continue"] = token.into();
     }

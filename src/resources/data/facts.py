@@ -14,8 +14,8 @@ The form of schema.txt, which schema.rs reads:
 
 Definition names lack `io.k8s.api.`; `meta.` stands for `io.k8s.apimachinery.pkg.apis.meta.`, `apiextensions.` for
 `io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.` and `apiregistration.` for
-`io.k8s.kube-aggregator.pkg.apis.apiregistration.`. Only stable versions are kept, and of the definitions that serve
-no kind only those that one refers to.
+`io.k8s.kube-aggregator.pkg.apis.apiregistration.`, `metrics.` for `io.k8s.metrics.pkg.apis.metrics.`. Only stable
+versions are kept, and of the definitions that serve no kind only those that one refers to.
 """
 
 import json
@@ -35,6 +35,12 @@ SCALARS = {
     "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime": "microTime",
     "io.k8s.apimachinery.pkg.runtime.RawExtension": "raw",
     "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1": "fieldsV1",
+}
+# metrics.k8s.io, which upstream's documents do not have: its types in each of its versions.
+METRICS = {
+    "ContainerMetrics": ["!name string", "!usage {quantity}"],
+    "NodeMetrics": ["!timestamp time", "!usage {quantity}", "!window string"],
+    "PodMetrics": ["!containers [%s.ContainerMetrics]", "!timestamp time", "!window string"],
 }
 # Types whose JSON has more than one shape; what is inside them is checked by their own rules.
 ANY = re.compile(r"apiextensions\.v1\.JSON(SchemaPropsOr\w+)?$")
@@ -90,6 +96,18 @@ def references(schema):
             yield from references(part)
 
 
+def metrics():
+    """Definition -> its lines, of metrics.k8s.io."""
+    about = ["apiVersion string", "kind string"]
+    for version in ["metrics.v1", "metrics.v1beta1"]:
+        for name, own in METRICS.items():
+            own = [line.replace("%s", version) for line in own]
+            top = name != "ContainerMetrics"
+            yield f"{version}.{name}", own + (about + ["metadata meta.v1.ObjectMeta"] if top else [])
+            if top:
+                yield f"{version}.{name}List", about + [f"!items [{version}.{name}]", "metadata meta.v1.ListMeta"]
+
+
 def main():
     definitions = json.load(open(sys.argv[1]))["$defs"]
     stable = re.compile(r"\.v\d+\.\w+$")
@@ -101,17 +119,19 @@ def main():
             kept.add(name)
             for field in definitions[name].get("properties", {}).values():
                 wanted.extend(references(field))
-    lines = []
-    for name in sorted(kept - SCALARS.keys(), key=short):
+    texts = {name: [name, *sorted((f" {line}" for line in body), key=lambda line: line.strip(" !"))]
+             for name, body in metrics()}
+    for name in kept - SCALARS.keys():
         definition = definitions[name]
         if ANY.match(short(name)):
             continue
-        lines.append(" ".join([short(name), *(m for m in marks(definition) if m.startswith("map="))]))
+        lines = [" ".join([short(name), *(m for m in marks(definition) if m.startswith("map="))])]
         required = definition.get("required", [])
         for field, schema in sorted(definition.get("properties", {}).items()):
             mark = "!" if field in required else ""
             lines.append(" " + " ".join([mark + field, kind(schema), *marks(schema)]))
-    print("\n".join(lines))
+        texts[short(name)] = lines
+    print("\n".join(line for name in sorted(texts) for line in texts[name]))
 
 
 main()

@@ -9,3 +9,4 @@ mod nodes;
 mod requests;
 mod roles;
 mod streams;
+mod usage;

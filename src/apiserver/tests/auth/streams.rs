@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 const POD: &str = "/api/v1/namespaces/a/pods/p";
 
-async fn server() -> Server {
+pub(crate) async fn server() -> Server {
     let server = Server::start().await;
     let port = fake_kubelet::start(&server.pki).await;
     server.create("/api/v1/namespaces", j!({"metadata": {"name": "a"}})).await;
