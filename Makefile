@@ -19,6 +19,7 @@ start: build
 	$(MINI) kubectl get nodes
 
 test: lint
+	@scripts/setup.sh browser
 	TEST_CONTAINERD=1 cargo test --workspace
 	tests/tour/run
 
@@ -46,10 +47,11 @@ dashboard-check:
 $(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
 	cd $(WEB) && npm ci --silent --ignore-scripts --no-audit --no-fund
 
+# The dashboard in a browser, alone; `make test` does it too.
 browser:
 	@scripts/setup.sh test
 	@scripts/setup.sh browser
-	TEST_BROWSER=1 cargo test --test e2e -- the_dashboard_is_used
+	cargo test --test e2e -- the_dashboard_is_used
 
 bench: build
 	@scripts/setup.sh bench

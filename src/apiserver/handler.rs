@@ -89,7 +89,7 @@ impl Limits {
 }
 
 /// A request from the wire: authenticates it and passes it on.
-pub async fn serve(server: Arc<ApiServer>, peer: Peer, request: Request<Body>) -> Response<Body> {
+pub async fn serve(server: Arc<ApiServer>, peer: Peer, mut request: Request<Body>) -> Response<Body> {
     match server.authn.authenticate(request.headers(), peer.certificates.as_deref()).await {
         Ok(user) => {
             let user = user.unwrap_or_else(UserInfo::anonymous);
@@ -97,6 +97,8 @@ pub async fn serve(server: Arc<ApiServer>, peer: Peer, request: Request<Body>) -
                 Ok(other) => Arc::new(other.unwrap_or(user)),
                 Err(status) => return body::failure(&status),
             };
+            // Proxies tell the backend.
+            request.extensions_mut().insert(peer.address);
             serve_as(server, user, Origin::Wire, request).await
         }
         Err(status) => body::failure(&status),

@@ -20,6 +20,8 @@ export async function launch({ width = 1280, height = 860 } = {}) {
     "--no-proxy-server",
     "--ignore-certificate-errors",
     "--remote-debugging-pipe",
+    // HOST_RULES, such as `MAP a.test 192.0.2.1`: names that only this browser knows.
+    ...(process.env.HOST_RULES ? [`--host-resolver-rules=${process.env.HOST_RULES}`] : []),
     `--user-data-dir=${profile}`,
     `--window-size=${width},${height}`,
     "about:blank",
@@ -108,11 +110,17 @@ export async function tab(browser) {
     evaluate,
     until,
     size,
+    /** Opens a page; again while the browser cuts it, or what belongs to it, off for a change of networks. */
     goto: async (url) => {
-      for (let left = 5; (await send("Page.navigate", { url })).errorText && left > 0; left -= 1) {
+      for (let left = 10; left > 0; left -= 1) {
+        const { errorText } = await send("Page.navigate", { url });
+        if (!errorText) {
+          await until("document.readyState === 'complete'", `${url} to load`);
+          if (await evaluate("document.querySelector('#app')?.childElementCount > 0")) return;
+        }
         await new Promise((resolve) => setTimeout(resolve, 300));
       }
-      await until("document.readyState === 'complete'", `${url} to load`);
+      throw new Error(`${url} does not load`);
     },
     /** Waits until the page shows a text, or no longer does. */
     sees: (words, where = "body") =>

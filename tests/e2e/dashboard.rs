@@ -24,27 +24,12 @@ pub(crate) fn used(cluster: &Cluster, space: &str) {
     let pods = format!("{near}api/v1/pods?limit=1");
     assert!(curl(&[&pods, "-H", &format!("Authorization: Bearer {token}")]).contains("\"code\":401"));
     assert!(curl(&[&pods, "-H", &format!("X-Dashboard-Token: {token}")]).contains("PodList"));
+    assert!(cluster.kubectl(space, &["get", "--raw", &format!("/{SERVICE}")]).contains("<div id=\"app\">"));
     assert!(memory(cluster) < 15 * 1024, "the dashboard's server has {} KiB", memory(cluster));
 
-    // Chromium cuts requests off whenever a pod's device appears on its machine, and the page must not repeat a POST: beside
-    // other tests that is a matter of luck. `make browser` asks for it.
-    if std::env::var_os("TEST_BROWSER").is_none() {
-        println!("the dashboard is tested in a browser by `make browser` only");
-        return;
-    }
-    let browsers = ["chromium", "google-chrome", "chromium-browser"];
-    let found = |program: &&str| Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
-    let Some(chromium) = browsers.into_iter().find(found) else {
-        println!("the dashboard is not tested in a browser: there is no Chromium");
-        return;
-    };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dashboard/browser.mjs");
+    let Some(browser) = Browser::find() else { return };
     let browse = |url: &str, token: &str, viewer: Option<&str>| {
-        let mut node = Command::new("node");
-        node.arg(&script).envs([("CHROMIUM", chromium), ("URL", url), ("TOKEN", token), ("NAMESPACE", space)]);
-        node.envs(viewer.map(|viewer| ("VIEWER", viewer)));
-        let output = node.output().unwrap();
-        assert!(output.status.success(), "{url}: {}", text(&output));
+        browser.run(&[("URL", url), ("TOKEN", token), ("NAMESPACE", space), ("VIEWER", viewer.unwrap_or_default())]);
     };
     // The documented older way to a token, and the two other ways to the page.
     let secret = cluster.kubectl("kube-system", &["describe", "secret", "kubernetes-dashboard-token"]);
@@ -55,6 +40,68 @@ pub(crate) fn used(cluster: &Cluster, space: &str) {
     let (_forward, forward) = way(cluster.kubectl_command(forward), "127.0.0.1:");
     browse(&format!("https://localhost:{forward}/"), &token, None);
     browse(&near, &token, Some(cluster.kubectl(space, &["create", "token", "viewer"]).trim()));
+}
+
+/// The page behind an Ingress, as README.md describes it; `address` and `port` are the controller's.
+pub(crate) fn behind_an_ingress(cluster: &Cluster, address: &str, port: u16) {
+    let space = "behind-an-ingress-t";
+    cluster.mini(["enable", "dashboard"]);
+    cluster.create("kube-system", INGRESS);
+    let (host, resolve) = ("dashboard.test", format!("dashboard.test:{port}:{address}"));
+    let url = format!("https://{host}:{port}/");
+    until("the page", || {
+        let asked = Command::new("curl").args(["-sk", "--resolve", &resolve, &url]).output().unwrap();
+        text(&asked).contains("<div id=\"app\">")
+    });
+    if let Some(browser) = Browser::find() {
+        cluster.namespace(space);
+        cluster.create(space, &OBJECTS.replace("NAMESPACE", space));
+        until("the objects' pods", || cluster.field(space, "deployment/web", ".status.readyReplicas") == "2");
+        let token = cluster.mini(["dashboard", "--token"]).trim().to_owned();
+        let rules = format!("MAP {host} {address}");
+        browser.run(&[("URL", &url), ("TOKEN", &token), ("NAMESPACE", space), ("HOST_RULES", &rules)]);
+        cluster.drop_namespace(space);
+    }
+    cluster.kubectl("kube-system", &["delete", "ingress", "dashboard"]);
+}
+
+const INGRESS: &str = r#"
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: dashboard
+  annotations: {nginx.ingress.kubernetes.io/backend-protocol: HTTPS}
+spec:
+  rules:
+  - host: dashboard.test
+    http:
+      paths:
+      - {path: /, pathType: Prefix, backend: {service: {name: kubernetes-dashboard, port: {number: 443}}}}
+"#;
+
+/// What runs tests/dashboard/browser.mjs.
+struct Browser {
+    chromium: &'static str,
+}
+
+impl Browser {
+    fn find() -> Option<Self> {
+        let browsers = ["chromium", "google-chrome", "chromium-browser"];
+        let works = |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|out| out.status.success());
+        let chromium = browsers.into_iter().find(works);
+        if chromium.is_none() {
+            println!("the dashboard is not tested in a browser: there is no Chromium");
+        }
+        Some(Self { chromium: chromium? })
+    }
+
+    fn run(&self, environment: &[(&str, &str)]) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dashboard/browser.mjs");
+        let mut node = Command::new("node");
+        let output =
+            node.arg(script).env("CHROMIUM", self.chromium).envs(environment.iter().copied()).output().unwrap();
+        assert!(output.status.success(), "{environment:?}: {}", text(&output));
+    }
 }
 
 const OBJECTS: &str = include_str!("../dashboard/objects.yaml");

@@ -73,6 +73,7 @@ pub(crate) fn served(cluster: &Cluster, space: &str) {
     cluster.kubectl(space, &["delete", "pod/web", "--wait=true"]);
     until("no endpoint", || doors.open("https", "site.test", "/", &["-o", "/dev/null"]) == "|503 HTTP/2");
 
+    crate::dashboard::behind_an_ingress(cluster, &doors.address, doors.https);
     cluster.mini(["disable", "ingress"]);
     assert_eq!(doors.open("http", "site.test", "/", &[]), "|000 HTTP/0");
     assert!(cluster.try_kubectl(space, &["get", "ingressclass", "mini"]).is_err());

@@ -18,6 +18,7 @@ mod lifecycle;
 mod metrics;
 mod moves;
 mod names;
+mod proxy;
 mod registry;
 mod restarts;
 mod services;
@@ -65,6 +66,7 @@ const SHARED: &[Test] = &[
     ("ingresses_are_served_on_the_machines_address", ingress::served),
     ("pods_speak_to_the_api", services::api_from_pod),
     ("addons_are_enabled_and_leave_nothing", addons::engine),
+    ("the_api_is_a_way_to_pods_and_services", proxy::verbs),
     ("kubectl_top_tells_what_is_used", metrics::top),
     ("the_dashboard_is_used", dashboard::used),
     ("ci_gives_an_api_to_anyone", ci::api_only),

@@ -1,24 +1,30 @@
 //! The `proxy` subresource: any request, passed on to a pod, an endpoint of a service, or a node's kubelet.
 //!
-//! The name may say more: `https:name:port`. What the client knows itself by stays here.
+//! The name may say more: `https:name:port`. What the client knows itself by stays here; redirects and the links of pages
+//! lead through here again.
+
+mod links;
+mod target;
 
 use super::kubelet::Endpoint;
 use super::{upgrade, websocket};
+use crate::Call;
 use crate::body::{Body, full};
-use crate::{ApiServer, Call};
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use mini_api::{Meta, Reason, Status, Value};
+use links::Links;
+use mini_api::{Reason, Status};
 use mini_pki::AnyCertificate;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use target::{Name, pod_address, port, proxyable, service_address};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -35,69 +41,54 @@ const HOP: [HeaderName; 7] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
-
-/// The parts of `[scheme:]name[:port]`.
-#[derive(Debug, PartialEq, Eq)]
-struct Name<'a> {
-    tls: bool,
-    name: &'a str,
-    port: &'a str,
-}
-
-impl<'a> Name<'a> {
-    fn parse(text: &'a str) -> Option<Self> {
-        let parts: Vec<&str> = text.split(':').collect();
-        let (scheme, name, port) = match parts.as_slice() {
-            [name] => ("", *name, ""),
-            [name, port] => ("", *name, *port),
-            [scheme, name, port] => (*scheme, *name, *port),
-            _ => return None,
-        };
-        let known = matches!(scheme, "" | "http" | "https");
-        (known && !name.is_empty()).then_some(Self { tls: scheme == "https", name, port })
-    }
-}
+/// A backend may not say who else may read what comes from the API server's address.
+const CORS: [HeaderName; 4] = [
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+];
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 
 pub(super) async fn serve(call: &Call, mut request: Request<Body>) -> Result<Response<Body>, Status> {
     let (prefix, rest) = split(request.uri().path(), call.resource.namespaced);
-    if rest.is_none() && matches!(*request.method(), Method::GET | Method::HEAD) {
+    let upgrades = request.headers().contains_key(header::UPGRADE);
+    if rest.is_none() && !upgrades && matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(with_slash(&request));
     }
-    let prefix = prefix.to_owned();
-    let mut target = format!("/{}", rest.unwrap_or_default());
-    if let Some(query) = request.uri().query() {
-        target = format!("{target}?{query}");
-    }
+    let path = format!("/{}", rest.unwrap_or_default());
+    let mut links = Links { prefix: prefix.to_owned(), hosts: host(&request).into_iter().collect() };
     let name = Name::parse(&call.info.name)
         .ok_or_else(|| Status::bad_request(format!("invalid {} request {:?}", call.resource.plural, call.info.name)))?;
     let client = request.extensions_mut().remove::<OnUpgrade>();
-    let upgrades = request.headers().contains_key(header::UPGRADE);
-    let outgoing = outgoing(request, &target)?;
+    let outgoing = outgoing(request, &links.prefix, &path)?;
     let answer = match call.resource.plural.as_str() {
         "nodes" => {
             let kubelet = Endpoint::of(&call.server, name.name)?;
             // Only the kubelet is shown our certificate: what else listens on the node is a stranger.
             match if name.port.is_empty() { kubelet.port } else { port(name.port)? } {
-                port if port == kubelet.port => call.server.kubelets.send(kubelet, outgoing).await?,
+                port if port == kubelet.port => {
+                    links.hosts.push(SocketAddr::new(kubelet.address, port).to_string());
+                    call.server.kubelets.send(kubelet, outgoing).await?
+                }
                 port => {
                     let address = proxyable(&kubelet.address.to_string())?;
-                    send(SocketAddr::new(address, port), name.tls, outgoing).await?
+                    send(SocketAddr::new(address, port), name.tls, outgoing, &mut links).await?
                 }
             }
         }
-        "pods" => send(pod_address(call, &name)?, name.tls, outgoing).await?,
-        _ => send(service_address(call, &name)?, name.tls, outgoing).await?,
+        "pods" => send(pod_address(call, &name)?, name.tls, outgoing, &mut links).await?,
+        _ => send(service_address(call, &name)?, name.tls, outgoing, &mut links).await?,
     };
-    let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let response = incoming(&answer, &prefix);
-    if !switches {
-        let mut body = Response::new(answer.into_body().map_err(Into::into).boxed_unsync());
-        (*body.status_mut(), *body.headers_mut()) = (response.status(), response.headers().clone());
-        return Ok(body);
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(links.rewrite(incoming(answer)));
     }
     let Some(client) = client.filter(|_| upgrades) else {
         return Err(Status::internal("the backend switched protocols without being asked"));
     };
+    let mut response = Response::new(full(""));
+    (*response.status_mut(), *response.headers_mut()) = (answer.status(), answer.headers().clone());
     let backend = hyper::upgrade::on(answer);
     upgrade::detach(call.server.clone(), async move { upgrade::copy(client.await?, backend.await?).await });
     Ok(response)
@@ -124,26 +115,52 @@ fn with_slash(request: &Request<Body>) -> Response<Body> {
     response
 }
 
-fn outgoing(request: Request<Body>, target: &str) -> Result<Request<Body>, Status> {
+/// How the client calls this server: in HTTP/2 as part of the address.
+fn host(request: &Request<Body>) -> Option<String> {
+    let authority = request.uri().authority().map(http::uri::Authority::as_str);
+    authority.or_else(|| request.headers().get(header::HOST)?.to_str().ok()).map(str::to_owned)
+}
+
+/// The request for the backend: without what is meant for this server, with what tells how it came here.
+fn outgoing(request: Request<Body>, prefix: &str, path: &str) -> Result<Request<Body>, Status> {
+    let host = host(&request);
     let (parts, body) = request.into_parts();
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = parts.method;
+    let query = parts.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let target = format!("{path}{query}");
     *outgoing.uri_mut() = target.parse().map_err(|e| Status::bad_request(format!("bad path: {e}")))?;
     let upgrade = parts.headers.get(header::UPGRADE).cloned();
+    let of_connection = connection_headers(&parts.headers);
     let headers = outgoing.headers_mut();
     for (name, value) in &parts.headers {
         let secret = matches!(*name, header::AUTHORIZATION | header::HOST) || name.as_str().starts_with("impersonate-");
-        if !secret && !HOP.contains(name) {
+        if !secret && !HOP.contains(name) && !of_connection.contains(name) {
             headers.append(name, value.clone());
         }
     }
+    let mut set = |name: HeaderName, value: Option<String>| {
+        headers.remove(&name);
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(&value).ok()) {
+            headers.insert(name, value);
+        }
+    };
     // The client's token may have come as a protocol.
     let protocols = websocket::protocols(&parts.headers).join(", ");
-    headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
-    if !protocols.is_empty()
-        && let Ok(value) = HeaderValue::from_str(&protocols)
+    set(header::SEC_WEBSOCKET_PROTOCOL, Some(protocols).filter(|protocols| !protocols.is_empty()));
+    set(header::HOST, host);
+    set(FORWARDED_URI, Some(format!("{prefix}{path}")));
+    if let Some(client) = parts.extensions.get::<SocketAddr>() {
+        let before = parts.headers.get_all(&FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok());
+        let all: Vec<String> = before.map(str::to_owned).chain([client.ip().to_canonical().to_string()]).collect();
+        set(FORWARDED_FOR, Some(all.join(", ")));
+    }
+    let text = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    // Links of a page are rewritten: it must come in a form that can be read.
+    if text(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"))
+        && let Some(encodings) = text(header::ACCEPT_ENCODING)
     {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
+        set(header::ACCEPT_ENCODING, encodings.contains("gzip").then(|| "gzip".to_owned()));
     }
     if let Some(upgrade) = upgrade {
         headers.insert(header::UPGRADE, upgrade);
@@ -152,119 +169,34 @@ fn outgoing(request: Request<Body>, target: &str) -> Result<Request<Body>, Statu
     Ok(outgoing)
 }
 
-/// The answer without its body; redirects within the backend lead through here again.
-fn incoming(answer: &Response<Incoming>, prefix: &str) -> Response<Body> {
-    let mut response = Response::new(full(""));
-    *response.status_mut() = answer.status();
-    let switches = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let headers: &mut HeaderMap = response.headers_mut();
-    for (name, value) in answer.headers() {
-        if switches || !HOP.contains(name) {
-            headers.append(name, value.clone());
-        }
+/// Headers that are of one connection because `Connection` names them.
+fn connection_headers(headers: &HeaderMap) -> Vec<HeaderName> {
+    let named = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    named.flat_map(|value| value.split(',')).filter_map(|name| name.trim().parse().ok()).collect()
+}
+
+fn incoming(answer: Response<Incoming>) -> Response<Body> {
+    let mut answer = answer.map(|body| body.map_err(Into::into).boxed_unsync());
+    let of_connection = connection_headers(answer.headers());
+    for name in HOP.iter().chain(&CORS).chain(&of_connection) {
+        answer.headers_mut().remove(name);
     }
-    let location = headers.get(header::LOCATION).and_then(|v| v.to_str().ok());
-    let moved = location.filter(|l| l.starts_with('/') && !l.starts_with("//")).map(|l| format!("{prefix}{l}"));
-    if let Some(moved) = moved.and_then(|l| HeaderValue::from_str(&l).ok()) {
-        headers.insert(header::LOCATION, moved);
-    }
-    response
+    answer
 }
 
-fn port(text: &str) -> Result<u16, Status> {
-    text.parse().map_err(|_| Status::bad_request(format!("{text:?} is no port")))
-}
-
-fn read(server: &ApiServer, plural: &str, namespace: &str, name: &str) -> Result<Value, Status> {
-    let entry = server.store.snapshot().get(&format!("/registry/{plural}/{namespace}/{name}"));
-    let entry = entry.ok_or_else(|| Status::not_found("", plural, name))?;
-    serde_json::from_slice(&entry.bytes).map_err(Status::internal)
-}
-
-fn items<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
-    value.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-fn pod_address(call: &Call, name: &Name<'_>) -> Result<SocketAddr, Status> {
-    let pod = read(&call.server, "pods", &call.info.namespace, name.name)?;
-    let containers = items(&pod, "/spec/containers").iter();
-    let declared = containers.flat_map(|c| items(c, "/ports")).find_map(|p| {
-        let of_port = name.port.is_empty() || p.text(&["name"]) == name.port;
-        p.get("containerPort").filter(|_| of_port).and_then(Value::as_u64).and_then(|p| u16::try_from(p).ok())
-    });
-    let port = match declared {
-        Some(declared) => declared,
-        None if name.port.is_empty() => 80,
-        None => port(name.port)?,
-    };
-    Ok(SocketAddr::new(proxyable(pod.text(&["status", "podIP"]))?, port))
-}
-
-/// The API server is no way to the machine's own loopback or to the cloud's metadata.
-fn proxyable(text: &str) -> Result<IpAddr, Status> {
-    let refused = |why: &str| Status::bad_request(format!("address not allowed: {why}"));
-    let address: IpAddr = text.parse().map_err(|_| refused("the pod has none yet"))?;
-    // `::ffff:127.0.0.1` leads where `127.0.0.1` does.
-    let address = address.to_canonical();
-    let link_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    if address.is_loopback() || address.is_unspecified() || address.is_multicast() || link_local {
-        return Err(refused("it is not one of a pod"));
-    }
-    Ok(address)
-}
-
-fn service_address(call: &Call, name: &Name<'_>) -> Result<SocketAddr, Status> {
-    let namespace = &call.info.namespace;
-    let service = read(&call.server, "services", namespace, name.name)?;
-    let ports = items(&service, "/spec/ports");
-    let wanted = match (ports, name.port) {
-        ([one], "") => Some(one),
-        (_, port) => ports.iter().find(|p| {
-            p.text(&["name"]) == port || p.get("port").and_then(Value::as_u64).is_some_and(|n| n.to_string() == port)
-        }),
-    };
-    let unavailable = |why: String| Status::new(Reason::ServiceUnavailable, why);
-    let Some(wanted) = wanted else {
-        let why = format!("no service port {:?} found for service {:?}", name.port, name.name);
-        return Err(unavailable(why));
-    };
-    let prefix = format!("/registry/endpointslices.discovery.k8s.io/{namespace}/");
-    let mut addresses = Vec::new();
-    for entry in call.server.store.snapshot().range(&prefix, None) {
-        let Ok(slice) = serde_json::from_slice::<Value>(&entry.bytes) else { continue };
-        if slice.text(&["metadata", "labels", "kubernetes.io/service-name"]) != name.name {
-            continue;
-        }
-        let port = items(&slice, "/ports").iter().find(|p| p.text(&["name"]) == wanted.text(&["name"]));
-        let Some(port) = port.and_then(|p| p.get("port")?.as_u64()).and_then(|p| u16::try_from(p).ok()) else {
-            continue;
-        };
-        for endpoint in items(&slice, "/endpoints") {
-            let ready = endpoint.pointer("/conditions/ready").and_then(Value::as_bool).unwrap_or(true);
-            let address = items(endpoint, "/addresses").first().and_then(Value::as_str);
-            if let Some(address) = address.filter(|_| ready) {
-                addresses.push((address.to_owned(), port));
-            }
-        }
-    }
-    let chosen = addresses.get(rand::random_range(0..addresses.len().max(1)));
-    let (address, port) =
-        chosen.ok_or_else(|| unavailable(format!("no endpoints available for service {:?}", name.name)))?;
-    Ok(SocketAddr::new(proxyable(address)?, *port))
-}
-
-async fn send(to: SocketAddr, tls: bool, mut request: Request<Body>) -> Result<Response<Incoming>, Status> {
+async fn send(
+    to: SocketAddr,
+    tls: bool,
+    request: Request<Body>,
+    links: &mut Links,
+) -> Result<Response<Incoming>, Status> {
+    links.hosts.push(to.to_string());
     let failed = |why: String| {
         let why = format!("error trying to reach service: dial tcp {to}: {why}");
         let mut status = Status::new(Reason::ServiceUnavailable, why);
         status.code = 503;
         status
     };
-    let host = HeaderValue::from_str(&to.to_string()).map_err(Status::internal)?;
-    request.headers_mut().insert(header::HOST, host);
     let tcp =
         tokio::time::timeout(CONNECT, TcpStream::connect(to)).await.map_err(|_| failed("i/o timeout".to_owned()))?;
     let tcp = tcp.map_err(|e| failed(e.to_string()))?;
@@ -306,17 +238,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_may_say_more() {
-        let name = |tls, name, port| Some(Name { tls, name, port });
-        assert_eq!(Name::parse("a"), name(false, "a", ""));
-        assert_eq!(Name::parse("a:80"), name(false, "a", "80"));
-        assert_eq!(Name::parse("https:a:web"), name(true, "a", "web"));
-        assert_eq!(Name::parse("https:a:"), name(true, "a", ""));
-        assert_eq!(Name::parse("ftp:a:1"), None);
-        assert_eq!(Name::parse(":80"), None);
-    }
-
-    #[test]
     fn paths_are_taken_apart() {
         let pod = "/api/v1/namespaces/a/pods/b/proxy";
         assert_eq!(split(pod, true), (pod, None));
@@ -333,20 +254,36 @@ mod tests {
             let request = request.header("impersonate-user", "x").header("sec-websocket-protocol", protocols);
             request.header("upgrade", "websocket").body(full("")).unwrap()
         };
-        let passed = outgoing(request(&format!("one, {token}YWJj, two")), "/y").unwrap();
+        let passed = outgoing(request(&format!("one, {token}YWJj, two")), "/p", "/y").unwrap();
         assert_eq!(passed.headers()["sec-websocket-protocol"], "one, two");
         assert_eq!(passed.headers()["cookie"], "a=b");
         assert!(!passed.headers().contains_key("authorization") && !passed.headers().contains_key("impersonate-user"));
-        let passed = outgoing(request(&format!("{token}YWJj")), "/y").unwrap();
+        let passed = outgoing(request(&format!("{token}YWJj")), "/p", "/y").unwrap();
         assert!(!passed.headers().contains_key("sec-websocket-protocol"));
     }
 
     #[test]
-    fn only_addresses_of_pods() {
-        assert!(proxyable("10.1.0.5").is_ok());
-        for bad in ["127.0.0.1", "169.254.169.254", "::1", "0.0.0.0", "", "::ffff:127.0.0.1", "::ffff:169.254.169.254"]
-        {
-            assert!(proxyable(bad).is_err(), "{bad}");
+    fn a_backend_is_told_how_a_request_came() {
+        let request = Request::builder()
+            .uri("https://api.test:6443/p/y?a=b")
+            .header("x-forwarded-for", "192.0.2.9")
+            .header("connection", "keep-alive, x-hop")
+            .header("x-hop", "1")
+            .header("accept", "text/html,*/*")
+            .header("accept-encoding", "gzip, br")
+            .extension(SocketAddr::from(([192, 0, 2, 1], 5)))
+            .body(full(""))
+            .unwrap();
+        let passed = outgoing(request, "/p", "/y/").unwrap();
+        assert_eq!(passed.uri(), "/y/?a=b");
+        for (name, value) in [
+            ("host", "api.test:6443"),
+            ("x-forwarded-uri", "/p/y/"),
+            ("x-forwarded-for", "192.0.2.9, 192.0.2.1"),
+            ("accept-encoding", "gzip"),
+        ] {
+            assert_eq!(passed.headers()[name], value, "{name}");
         }
+        assert!(!passed.headers().contains_key("x-hop") && !passed.headers().contains_key("connection"));
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -60,6 +60,9 @@ async fn serve(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infa
     if target.starts_with("/stats/summary") {
         return Ok(Response::new(Full::new(SUMMARY.into())));
     }
+    if target.starts_with("/stats/echo") {
+        return Ok(echo_request(request).await);
+    }
     if target.contains("command=refuse") || !request.headers().contains_key(header::UPGRADE) {
         let mut response = Response::new(Full::new("container not running".into()));
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
@@ -78,6 +81,27 @@ async fn serve(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infa
         if target.contains("command=session") { session(upgraded).await } else { echo(upgraded).await }
     });
     Ok(response)
+}
+
+/// What was asked, as text: method, path and headers, then the body. `/page` has a link, `/moved` is a redirect.
+async fn echo_request(request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let headers: String =
+        parts.headers.iter().map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap())).collect();
+    let host = parts.headers["host"].to_str().unwrap();
+    let (kind, text) = match parts.uri.path() {
+        "/stats/echo/page" => ("text/html", format!("<a href=\"/rewriteme\">test</a><a href=\"https://{host}/x\">")),
+        _ => ("text/plain", format!("{} {}\n{headers}\n{}", parts.method, parts.uri, String::from_utf8_lossy(&body))),
+    };
+    let mut response = Response::new(Full::new(text.into()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    if parts.uri.path() == "/stats/echo/moved" {
+        *response.status_mut() = StatusCode::FOUND;
+        response.headers_mut().insert(header::LOCATION, format!("https://{host}/there").parse().unwrap());
+    }
+    response
 }
 
 async fn echo(mut stream: TokioIo<hyper::upgrade::Upgraded>) {

@@ -6,6 +6,7 @@ mod access;
 mod fake_kubelet;
 mod harness;
 mod nodes;
+mod proxy;
 mod requests;
 mod roles;
 mod streams;

@@ -1,10 +1,13 @@
 // The Kubernetes API as the page sees it: calls with the user's token, errors, discovery.
 
+import { covers } from "./change.js";
+
 const TOKEN = "mini-dashboard-token";
 const AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 export const TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1,application/json";
 export const METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 const MANAGER = "mini-dashboard";
+const TRIES = 6;
 
 /** What the API, or the way to it, refused. `code` is 0 when nobody answered. */
 export class ApiError extends Error {
@@ -51,18 +54,21 @@ function query(parameters) {
   return pairs.length > 0 ? "?" + new URLSearchParams(pairs) : "";
 }
 
+const UNREACHED = "the dashboard's server cannot be reached";
+const pause = () => new Promise((done) => setTimeout(done, 300));
+
 /**
  * Browsers cut what is under way when the machine's networks change, as they do on the node itself with each pod that
  * starts. What does the same when it is done twice is asked `again`.
  */
 async function send(url, options, again) {
-  for (let left = again ? 4 : 0; ; left -= 1) {
+  for (let left = again ? TRIES : 0; ; left -= 1) {
     try {
       return await fetch(url, options);
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      if (left === 0) throw new ApiError(0, "the dashboard's server cannot be reached");
-      await new Promise((done) => setTimeout(done, 300));
+      if (left === 0) throw new ApiError(0, UNREACHED);
+      await pause();
     }
   }
 }
@@ -95,22 +101,70 @@ export async function open(method, path, { parameters, body, type, accept, signa
   throw error;
 }
 
-export async function call(method, path, options) {
-  return (await open(method, path, options)).json();
+/**
+ * An answer that is read whole. One that is cut off on its way here is asked `again` too; a refusal says whether it came
+ * to a `repeated` request, of which an earlier one may have arrived.
+ */
+async function exchange(method, path, { again = method !== "POST", ...options } = {}) {
+  let repeated = false;
+  for (let left = again ? TRIES : 0; ; left -= 1) {
+    try {
+      const response = await open(method, path, { ...options, again: false });
+      return { response, value: await response.json() };
+    } catch (error) {
+      const cut = error instanceof ApiError ? error.code === 0 : error instanceof TypeError;
+      if (!cut) throw Object.assign(error, { repeated });
+      if (left === 0) throw new ApiError(0, UNREACHED);
+      repeated = true;
+      await pause();
+    }
+  }
 }
 
+export const call = async (method, path, options) => (await exchange(method, path, options)).value;
 export const get = (path, options) => call("GET", path, options);
 
 /** Writes, and what the API warns about. */
 async function write(method, path, { dryRun, parameters, ...options }) {
   const all = { fieldManager: MANAGER, fieldValidation: "Strict", ...parameters, dryRun: dryRun ? "All" : undefined };
-  const response = await open(method, path, { ...options, parameters: all });
+  const { response, value } = await exchange(method, path, { ...options, parameters: all });
   const warnings = (response.headers.get("Warning") || "").matchAll(/299 \S+ "((?:[^"\\]|\\.)*)"/g);
-  return { object: await response.json(), warnings: [...warnings].map((found) => found[1].replaceAll(/\\(.)/g, "$1")) };
+  return { object: value, warnings: [...warnings].map((found) => found[1].replaceAll(/\\(.)/g, "$1")) };
 }
 
-export const create = (path, body, dryRun) => write("POST", path, { body, dryRun, again: dryRun });
-export const replace = (path, body, dryRun) => write("PUT", path, { body, dryRun });
+/** Milliseconds by which two clocks that tell whole seconds may differ. */
+const COARSE = 2000;
+
+/** An object with a name can only be made once: it is tried again, and then found to be there. */
+export async function create(path, body, dryRun) {
+  const begun = performance.now();
+  const name = body.metadata?.name;
+  try {
+    return await write("POST", path, { body, dryRun, again: dryRun || !!name });
+  } catch (error) {
+    if (!error.repeated || error.reason !== "AlreadyExists") throw error;
+    const { response, value } = await exchange("GET", `${path}/${encodeURIComponent(name)}`);
+    // Whether it is ours, by the server's own clock.
+    const age = Date.parse(response.headers.get("Date")) - Date.parse(value.metadata.creationTimestamp);
+    if (age <= performance.now() - begun + COARSE) return { object: value, warnings: [] };
+    throw error;
+  }
+}
+
+/** The first of two equal replacements makes the second one a conflict. */
+export async function replace(path, body, dryRun) {
+  try {
+    return await write("PUT", path, { body, dryRun });
+  } catch (error) {
+    if (!error.repeated || error.reason !== "Conflict") throw error;
+    const found = await get(path);
+    const { status, metadata, ...wanted } = body;
+    const { resourceVersion, generation, managedFields, ...meta } = metadata;
+    if (covers(found, { ...wanted, metadata: meta })) return { object: found, warnings: [] };
+    throw error;
+  }
+}
+
 export const patch = (path, body) => write("PATCH", path, { body, type: "application/merge-patch+json" });
 export async function remove(path, options) {
   try {

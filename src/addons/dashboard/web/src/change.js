@@ -56,6 +56,15 @@ function middle(x, y) {
   return lines;
 }
 
+/** Whether `found` holds all of `wanted`; it may hold more, where the server adds to it. */
+export function covers(found, wanted) {
+  if (Array.isArray(wanted)) {
+    return Array.isArray(found) && found.length === wanted.length && wanted.every((part, at) => covers(found[at], part));
+  }
+  if (!isObject(wanted)) return found === wanted;
+  return isObject(found) && Object.keys(wanted).every((key) => covers(found[key], wanted[key]));
+}
+
 const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 

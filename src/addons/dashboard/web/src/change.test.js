@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { diff, rebase } from "./change.js";
+import { covers, diff, rebase } from "./change.js";
+
+test("what a server added does not hide what was sent", () => {
+  const sent = { metadata: { name: "a" }, spec: { list: [{ a: 1 }], text: "x" } };
+  const added = { metadata: { name: "a", uid: "u" }, spec: { list: [{ a: 1, b: 2 }], text: "x" }, status: {} };
+  assert.equal(covers(added, sent), true);
+  assert.equal(covers({ ...added, spec: { ...added.spec, list: [{ a: 1 }, {}] } }, sent), false);
+  assert.equal(covers({ ...added, spec: { ...added.spec, text: "y" } }, sent), false);
+  assert.equal(covers({}, sent), false);
+});
 
 test("a change is shown with what stands around it", () => {
   const before = "a\nb\nc\nd\ne\nf\ng\nh";

@@ -95,6 +95,11 @@ export class Live {
         if (this.revision === null) {
           await this.list(signal);
           this.show("live");
+          // What is measured when it is asked for has no revision to watch from.
+          if (this.revision === null) {
+            await new Promise((done) => setTimeout(done, SLOWEST));
+            continue;
+          }
         }
         const began = Date.now();
         await this.watch(signal);
@@ -122,7 +127,7 @@ export class Live {
     if (this.name) {
       const object = await get(`${this.path}/${encodeURIComponent(this.name)}`, { signal });
       this.items = new Map([[identity(object), object]]);
-      this.revision = object.metadata.resourceVersion;
+      this.revision = object.metadata.resourceVersion ?? null;
       return;
     }
     const items = new Map();
