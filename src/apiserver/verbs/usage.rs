@@ -44,8 +44,8 @@ fn objects(call: &Call, plural: &str) -> Result<Vec<Value>, Status> {
         let key = crate::call::object_key(&row, &call.info.namespace, &call.info.name);
         return snapshot.get(&key).iter().map(|entry| object::read(&row, entry)).collect();
     }
-    let entries = snapshot.range(&list_prefix(&row, &call.info.namespace), None);
-    entries.map(|entry| object::read(&row, &entry)).collect()
+    let prefix = list_prefix(&row, &call.info.namespace);
+    snapshot.range(&prefix, None).map(|entry| object::read(&row, &entry)).collect()
 }
 
 async fn nodes(call: &Call) -> Result<Vec<Value>, Status> {
