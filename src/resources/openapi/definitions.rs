@@ -106,7 +106,7 @@ impl Definitions {
         out.insert("type".to_owned(), "object".into());
         let describe = |field: &str| match described {
             Some(described) => described.get(field).cloned(),
-            None => describe_list(definition, field),
+            None => describe_list(definition, field).or_else(|| describe_metrics(definition, field)),
         };
         out.extend(describe("").map(|d| ("description".to_owned(), d.into())));
         let mut required = Vec::new();
@@ -233,6 +233,22 @@ fn describe_list(definition: &Definition, field: &str) -> Option<String> {
         _ => return None,
     };
     Some(text)
+}
+
+/// Nor has it `metrics.k8s.io`.
+fn describe_metrics(definition: &Definition, field: &str) -> Option<String> {
+    let text = match (definition.kind(), field) {
+        ("NodeMetrics", "") => "What a node uses.",
+        ("PodMetrics", "") => "What the containers of a pod use.",
+        ("ContainerMetrics", "") => "What a container uses.",
+        ("NodeMetrics" | "PodMetrics", "timestamp") => "When it was measured: the end of the window.",
+        ("NodeMetrics" | "PodMetrics", "window") => "The time over which the use of cores is an average.",
+        ("NodeMetrics" | "ContainerMetrics", "usage") => {
+            "Cores, and bytes of memory that could not be taken back at once."
+        }
+        _ => return None,
+    };
+    Some(text.to_owned())
 }
 
 /// The name of the definition of a row's lists.

@@ -18,7 +18,6 @@ async fn metrics_come_with_their_addon() {
     for path in [root.to_owned(), format!("{root}/v1"), format!("{root}/v1/nodes"), format!("{root}/v1beta1/pods")] {
         assert_eq!(get(&server, &path).await.0, 404, "{path}");
     }
-    server.create("/api/v1/namespaces", j!({"metadata": {"name": "kube-system"}})).await;
     let record = j!({"metadata": {"name": "mini-addon-metrics-server"}});
     server.create("/api/v1/namespaces/kube-system/configmaps", record).await;
 
@@ -52,7 +51,6 @@ async fn metrics_come_with_their_addon() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_that_do_not_run_use_nothing() {
     let server = streams::server().await;
-    server.create("/api/v1/namespaces", j!({"metadata": {"name": "kube-system"}})).await;
     let record = j!({"metadata": {"name": "mini-addon-metrics-server"}});
     server.create("/api/v1/namespaces/kube-system/configmaps", record).await;
     let pods = "/apis/metrics.k8s.io/v1/namespaces/a/pods";
