@@ -52,11 +52,24 @@ pub(crate) fn of_sandbox(pod: &Pod, root: &Path) -> LinuxSandboxSecurityContext 
         privileged,
         selinux_options: context.se_linux_options.as_ref().map(selinux),
         seccomp: Some(match &context.seccomp_profile {
+            // What holds the namespaces is this executable, asleep, and out of everyone's reach: a filter for it keeps no
+            // one from anything, and making one takes runc longer than all else but the process itself.
+            _ if !shared_processes(pod) => unconfined(),
             Some(profile) => seccomp(profile, root),
             None => SecurityProfile { profile_type: ProfileType::RuntimeDefault.into(), ..Default::default() },
         }),
         ..Default::default()
     }
+}
+
+/// Whether containers see the process that holds the pod's namespaces.
+fn shared_processes(pod: &Pod) -> bool {
+    let on = |field: Option<bool>| field.unwrap_or(false);
+    pod.spec.as_ref().is_some_and(|spec| on(spec.share_process_namespace) || on(spec.host_pid))
+}
+
+fn unconfined() -> SecurityProfile {
+    SecurityProfile { profile_type: ProfileType::Unconfined.into(), ..Default::default() }
 }
 
 pub(crate) fn groups(pod: &Pod) -> Vec<i64> {
@@ -109,7 +122,7 @@ pub(crate) fn of_container(
         readonly_paths: paths(READ_ONLY),
         seccomp: Some(match profile {
             Some(profile) if !privileged => seccomp(profile, root),
-            _ => SecurityProfile { profile_type: ProfileType::Unconfined.into(), ..Default::default() },
+            _ => unconfined(),
         }),
         ..Default::default()
     }
@@ -192,5 +205,16 @@ mod tests {
         assert_eq!(of(json!({"runAsGroup": 7}), (None, "web")), (None, "web".to_owned(), Some(7)));
         assert_eq!(of(json!({"runAsGroup": 7, "runAsUser": 3}), (Some(5), "")), (Some(3), none(), Some(7)));
         assert_eq!(of(json!({}), (Some(5), "")), (None, none(), None), "containerd takes the image's itself");
+    }
+
+    #[test]
+    fn a_sandbox_is_filtered_where_containers_could_reach_into_it() {
+        let kind = |spec: serde_json::Value| {
+            let pod: Pod = serde_json::from_value(json!({"spec": spec})).unwrap();
+            of_sandbox(&pod, Path::new("/")).seccomp.map(|profile| profile.profile_type())
+        };
+        assert_eq!(kind(json!({"containers": []})), Some(ProfileType::Unconfined));
+        assert_eq!(kind(json!({"containers": [], "shareProcessNamespace": true})), Some(ProfileType::RuntimeDefault));
+        assert_eq!(kind(json!({"containers": [], "hostPID": true})), Some(ProfileType::RuntimeDefault));
     }
 }

@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn core_addons_are_sound() {
-        let catalog = Catalog::read(Path::new("/nonexistent"), &variables());
+        let catalog = Catalog::read(Path::new("/nonexistent/addons"), &variables());
         assert_eq!(catalog.refused, BTreeMap::new());
         assert_eq!(catalog.addons.len(), CORE.len());
         for addon in catalog.addons.values() {

@@ -40,7 +40,8 @@ pub(super) async fn run(call: &Call) -> Result<Response<Body>, Status> {
 fn objects(call: &Call, plural: &str) -> Result<Vec<Value>, Status> {
     let row = call.server.registry.get("", "v1", plural).ok_or_else(crate::handler::no_such_path)?;
     let snapshot = call.server.store.snapshot();
-    if !call.info.name.is_empty() && !(row.namespaced && call.info.namespace.is_empty()) {
+    let within = !row.namespaced || !call.info.namespace.is_empty();
+    if within && !call.info.name.is_empty() {
         let key = crate::call::object_key(&row, &call.info.namespace, &call.info.name);
         return snapshot.get(&key).iter().map(|entry| object::read(&row, entry)).collect();
     }

@@ -33,6 +33,9 @@ const LINKS: &[(&str, &[&str])] = &[
 ];
 /// Tags whose inside is text, whatever it looks like.
 const TEXT: &[&str] = &["iframe", "noembed", "noframes", "script", "style", "textarea", "title", "xmp"];
+/// What would end an attribute's value, or mean something else in it.
+const ESCAPES: [(char, &str); 6] =
+    [('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&#34;"), ('\'', "&#39;"), ('`', "&#96;")];
 /// A tag that has not ended by then is none.
 const LONGEST: usize = 256 * 1024;
 
@@ -55,11 +58,9 @@ enum Reach {
 
 impl Page {
     pub(super) fn new(mut links: Links) -> Self {
-        let escape = |text: &str| {
-            let ends = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-            ends.replace('"', "&#34;").replace('\'', "&#39;").replace('`', "&#96;")
-        };
-        links.prefix = escape(&links.prefix);
+        for (plain, escaped) in ESCAPES {
+            links.prefix = links.prefix.replace(plain, escaped);
+        }
         Self { links, pending: Vec::new(), inside: None }
     }
 
