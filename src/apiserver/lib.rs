@@ -128,10 +128,10 @@ impl ApiServer {
         bootstrap::run(self, address).await
     }
 
-    /// Whether what a row is for is there: some kinds come with an addon, which keeps a record in this ConfigMap.
+    /// Whether a row is served now: optional ones are while an APIService announces them.
     pub(crate) fn serves(&self, row: &mini_resources::Resource) -> bool {
-        let record = |addon| format!("/registry/configmaps/kube-system/mini-addon-{addon}");
-        row.hooks.addon.is_none_or(|addon| self.store.snapshot().get(&record(addon)).is_some())
+        let key = || format!("/registry/apiservices.apiregistration.k8s.io/{}.{}", row.version, row.group);
+        !row.hooks.optional || self.store.snapshot().get(&key()).is_some()
     }
 
     /// The rows that are served now.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 
-/// Documents by path, form and number of rows (which addons change), compressed: that is how most clients take them.
+/// Documents by path, form and number of rows (some are optional), compressed: that is how most clients take them.
 #[derive(Default)]
 pub(crate) struct Documents(Mutex<BTreeMap<(String, Form, usize), Arc<Document>>>);
 

@@ -132,7 +132,7 @@ fn wanted(server: &ApiServer) -> Vec<Value> {
         "spec": {"cidrs": [server.config.service_cidr.trunc().to_string()]},
         "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "",
             "message": "Kubernetes Service CIDR is ready", "lastTransitionTime": mini_api::time::now()}]}}));
-    for group in server.registry.groups() {
+    for group in server.registry.filtered(|row| !row.hooks.optional).groups() {
         let built_in = PRIORITIES.iter().find(|(name, _)| *name == group.name);
         let versions = group.versions.len();
         for (i, version) in group.versions.iter().enumerate() {

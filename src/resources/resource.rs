@@ -70,8 +70,8 @@ pub struct Hooks {
     pub generation: bool,
     /// Whether a status given at creation is dropped (kinds with a status subresource only).
     pub status_reset: bool,
-    /// The addon that must be enabled for the kind to be served at all.
-    pub addon: Option<&'static str>,
+    /// Whether the kind is served only while there is an APIService of its group and version.
+    pub optional: bool,
     /// Converts between this version and the version that is stored, where two rows share storage.
     pub to_stored: Option<fn(&mut Value)>,
     pub from_stored: Option<fn(&mut Value)>,
@@ -100,7 +100,7 @@ impl Hooks {
         field: |_, _| None,
         generation: false,
         status_reset: true,
-        addon: None,
+        optional: false,
         to_stored: None,
         from_stored: None,
     };

@@ -1,4 +1,4 @@
-//! What nodes and pods use, `metrics.k8s.io`: served while the addon metrics-server is enabled.
+//! What nodes and pods use, `metrics.k8s.io`: optional, the addon metrics-server announces it.
 
 use crate::columns::{self, Column, NAME};
 use crate::resource::Hooks;
@@ -13,11 +13,11 @@ const COLUMNS: &[Column] = &[
     Column::text("Window", "The time over which the use of cores was measured."),
 ];
 
-const ADDON: Hooks = Hooks { addon: Some("metrics-server"), columns: COLUMNS, ..Hooks::NONE };
+const MEASURED: Hooks = Hooks { optional: true, columns: COLUMNS, ..Hooks::NONE };
 
-pub(crate) const NODE: Hooks = Hooks { cells: |v, _| cells(v, std::slice::from_ref(v)), ..ADDON };
+pub(crate) const NODE: Hooks = Hooks { cells: |v, _| cells(v, std::slice::from_ref(v)), ..MEASURED };
 
-pub(crate) const POD: Hooks = Hooks { cells: |v, _| cells(v, columns::list(v, &["containers"])), ..ADDON };
+pub(crate) const POD: Hooks = Hooks { cells: |v, _| cells(v, columns::list(v, &["containers"])), ..MEASURED };
 
 /// `parts` have a `usage` each.
 fn cells(v: &Value, parts: &[Value]) -> Vec<Value> {

@@ -1,4 +1,4 @@
-//! `metrics.k8s.io`: there while its addon is enabled, made of what a kubelet measured.
+//! `metrics.k8s.io`: there while it is announced, made of what a kubelet measured.
 
 use crate::harness::{Server, json};
 use crate::streams;
@@ -11,15 +11,24 @@ async fn get(server: &Server, path: &str) -> (u16, Value) {
     server.call(server.admin(), "GET", path, None).await
 }
 
+/// As the addon does.
+async fn announce(server: &Server) {
+    for version in ["v1", "v1beta1"] {
+        let spec =
+            j!({"group": "metrics.k8s.io", "version": version, "groupPriorityMinimum": 100, "versionPriority": 100});
+        let object = j!({"metadata": {"name": format!("{version}.metrics.k8s.io")}, "spec": spec});
+        server.create("/apis/apiregistration.k8s.io/v1/apiservices", object).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn metrics_come_with_their_addon() {
+async fn metrics_come_with_their_announcement() {
     let server = streams::server().await;
     let root = "/apis/metrics.k8s.io";
     for path in [root.to_owned(), format!("{root}/v1"), format!("{root}/v1/nodes"), format!("{root}/v1beta1/pods")] {
         assert_eq!(get(&server, &path).await.0, 404, "{path}");
     }
-    let record = j!({"metadata": {"name": "mini-addon-metrics-server"}});
-    server.create("/api/v1/namespaces/kube-system/configmaps", record).await;
+    announce(&server).await;
 
     let (_, group) = get(&server, root).await;
     let versions: Vec<&str> =
@@ -51,8 +60,7 @@ async fn metrics_come_with_their_addon() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_that_do_not_run_use_nothing() {
     let server = streams::server().await;
-    let record = j!({"metadata": {"name": "mini-addon-metrics-server"}});
-    server.create("/api/v1/namespaces/kube-system/configmaps", record).await;
+    announce(&server).await;
     let pods = "/apis/metrics.k8s.io/v1/namespaces/a/pods";
     // Neither running nor known to the kubelet.
     let (code, missing) = get(&server, &format!("{pods}/p")).await;
