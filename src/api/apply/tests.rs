@@ -441,5 +441,9 @@ proptest! {
         prop_assert_eq!(compared.added.to_string(), back.removed.to_string());
         prop_assert_eq!(compared.modified.to_string(), back.modified.to_string());
         prop_assert!(compared.added.intersection(&compared.modified).is_empty());
+        let taken = compared.added.intersection(&field_set(&schema, &new));
+        let (mut less, all) = (compared.added.clone(), compared.added.difference(&taken));
+        less.subtract(&taken);
+        prop_assert_eq!(less, all);
     }
 }

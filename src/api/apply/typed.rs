@@ -224,8 +224,8 @@ pub struct Comparison {
 impl Comparison {
     /// What the newer object has and the older has not so.
     #[must_use]
-    pub fn changed(&self) -> Set {
-        if self.modified.is_empty() { self.added.clone() } else { self.modified.union(&self.added) }
+    pub fn changed(self) -> Set {
+        if self.modified.is_empty() { self.added } else { self.modified.union(&self.added) }
     }
 
     pub(crate) fn filtered(self, filter: Filter<'_>) -> Self {

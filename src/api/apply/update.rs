@@ -6,7 +6,7 @@ use super::merge::merge;
 use super::remove::remove;
 use super::schema::ApplySchema;
 use super::set::{Filter, Set, path_text};
-use super::typed::{Comparison, compare, field_set, validate};
+use super::typed::{compare, field_set, validate};
 use crate::meta::Meta;
 use crate::status::{Reason, Status, StatusCause};
 use serde_json::Value;
@@ -130,12 +130,11 @@ impl<S: ApplySchema> Context<'_, S> {
 
     fn update_as(&self, manager: &str, live: &Value, new: &Value, managers: Managers) -> Managers {
         let managers = self.reconciled(live, managers);
-        let (compared, mut managers) = match self.settle(live, new, managers, None, true) {
-            Ok(settled) => settled,
+        let Ok((mut set, mut managers)) = self.settle(live, new, managers, None, true) else {
             // Nothing is in the way of an update.
-            Err(_) => return Managers::default(),
+            return Managers::default();
         };
-        let set = compared.changed().difference(&STRIPPED);
+        set.subtract(&STRIPPED);
         if !set.is_empty() {
             let mut entry = self.entry(manager, Operation::Update, set);
             entry.time = Some(self.now.to_owned());
@@ -191,7 +190,7 @@ impl<S: ApplySchema> Context<'_, S> {
         let object = self.pruned(merged, &managers, last.as_ref());
         let (_, mut managers) = self.settle(live, &object, managers, Some(&own), force)?;
         if let Some(mut own) = managers.take(&own) {
-            own.set = own.set.difference(&STRIPPED);
+            own.set.subtract(&STRIPPED);
             if !same(live, &object) {
                 own.time = Some(self.now.to_owned());
             }
@@ -239,6 +238,7 @@ impl<S: ApplySchema> Context<'_, S> {
     }
 
     /// Takes from all managers but `own` what the change removes or sets otherwise; a conflict if that is not forced.
+    /// Answers what it sets, and who owns what then.
     fn settle(
         &self,
         live: &Value,
@@ -246,8 +246,9 @@ impl<S: ApplySchema> Context<'_, S> {
         managers: Managers,
         own: Option<&Entry>,
         force: bool,
-    ) -> Result<(Comparison, Managers), Failure> {
-        let compared = compare(&self.schema, live, new).filtered(self.filter);
+    ) -> Result<(Set, Managers), Failure> {
+        let mut compared = compare(&self.schema, live, new).filtered(self.filter);
+        let removed = std::mem::take(&mut compared.removed);
         let changed = compared.changed();
         let mut conflicts = Vec::new();
         let mut kept = Managers::default();
@@ -257,27 +258,28 @@ impl<S: ApplySchema> Context<'_, S> {
                 continue;
             }
             let (changed, removed) = if entry.api_version == self.api_version {
-                (Cow::Borrowed(&changed), Cow::Borrowed(&compared.removed))
+                (Cow::Borrowed(&changed), Cow::Borrowed(&removed))
             } else {
                 let versions = self.at(live, &entry.api_version).zip(self.at(new, &entry.api_version));
                 let Some(((live, schema), (new, _))) = versions else { continue };
-                let compared = compare(&schema, &live, &new).filtered(self.filter);
-                (Cow::Owned(compared.changed()), Cow::Owned(compared.removed))
+                let mut compared = compare(&schema, &live, &new).filtered(self.filter);
+                let removed = std::mem::take(&mut compared.removed);
+                (Cow::Owned(compared.changed()), Cow::Owned(removed))
             };
             let taken = entry.set.intersection(&changed);
             if !taken.is_empty() {
-                conflicts.extend(taken.paths().into_iter().map(|path| (entry.clone(), path)));
-                entry.set = entry.set.difference(&taken);
+                if !force {
+                    conflicts.extend(taken.paths().into_iter().map(|path| (entry.clone(), path)));
+                }
+                entry.set.subtract(&taken);
             }
-            if !removed.is_empty() {
-                entry.set = entry.set.difference(&removed);
-            }
+            entry.set.subtract(&removed);
             if !entry.set.is_empty() {
                 kept.0.push(entry);
             }
         }
-        if force || conflicts.is_empty() {
-            return Ok((compared, kept));
+        if conflicts.is_empty() {
+            return Ok((changed, kept));
         }
         conflicts.sort_by_cached_key(|(who, _)| who.to_string());
         Err(Failure::Conflicts(conflicts))

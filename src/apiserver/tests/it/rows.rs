@@ -4,6 +4,7 @@ use crate::harness::{JSON, Server};
 use mini_resources::Resource;
 use serde_json::{Value, json};
 
+const APPLY: &str = "application/apply-patch+yaml";
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
 
 /// The smallest object of a kind that is valid.
@@ -143,6 +144,32 @@ macro_rules! ensure {
     };
 }
 
+/// An object is applied over itself with a field more, again, without it, and its status.
+async fn applied(s: &Server, one: &str, object: &Value) -> Result<(), String> {
+    let apply =
+        async |to: &str, config: &Value| s.call("PATCH", &format!("{one}{to}?fieldManager=rows"), APPLY, config).await;
+    let mut config = object.clone();
+    config["metadata"]["annotations"] = json!({"applied": "yes"});
+    let first = apply("", &config).await;
+    ensure!(first.code == 200, "apply: {}", first.body);
+    ensure!(first.body["metadata"]["annotations"]["applied"] == "yes", "apply: {}", first.body);
+    let entries = first.body["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+    let own = entries.iter().find(|e| e["manager"] == "rows" && e["operation"] == "Apply").cloned().unwrap_or_default();
+    let fields = json!({"f:annotations": {"f:applied": {}}, "f:labels": {"f:it": {}}});
+    ensure!(own["fieldsV1"]["f:metadata"] == fields, "apply: {own}");
+    let again = apply("", &config).await;
+    ensure!(again.body == first.body, "applied again {} was {}", again.body, first.body);
+    let less = apply("", object).await;
+    ensure!(less.code == 200 && less.body["metadata"]["annotations"].get("applied").is_none(), "apply: {}", less.body);
+    if s.get(&format!("{one}/status")).await.code == 200 {
+        let mut status = json!({"metadata": {"name": object["metadata"]["name"]}, "status": {}});
+        (status["apiVersion"], status["kind"]) = (object["apiVersion"].clone(), object["kind"].clone());
+        let answer = apply("/status", &status).await;
+        ensure!(answer.code == 200, "apply status: {}", answer.body);
+    }
+    Ok(())
+}
+
 async fn through_all(s: &Server, row: &Resource) -> Result<(), String> {
     let list = path(row);
     let one = format!("{list}/{}", name(&row.kind));
@@ -157,6 +184,8 @@ async fn through_all(s: &Server, row: &Resource) -> Result<(), String> {
 
     let dry = s.post(&format!("{list}?dryRun=All&fieldValidation=Strict"), &object).await;
     ensure!(dry.code == 201, "dry create: {}", dry.body);
+    let dry = s.call("PATCH", &format!("{one}?dryRun=All&fieldManager=rows"), APPLY, &object).await;
+    ensure!(dry.code == 201, "dry apply: {}", dry.body);
     ensure!(s.get(&one).await.code == 404, "a dry run was stored");
 
     let made = s.post(&list, &object).await;
@@ -198,6 +227,7 @@ async fn through_all(s: &Server, row: &Resource) -> Result<(), String> {
         let patched = s.call("PATCH", &one, kind, &patch).await;
         ensure!(patched.code == 200, "{kind}: {}", patched.body);
     }
+    applied(s, &one, &object).await?;
     for sub in row.subresources.iter().filter(|sub| sub.name == "status") {
         let read = s.get(&format!("{one}/{}", sub.name)).await;
         ensure!(read.code == 200, "get {}: {}", sub.name, read.body);
