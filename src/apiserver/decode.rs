@@ -47,7 +47,12 @@ pub(crate) fn object(
         )));
     }
     let duplicates = match (fields, media) {
-        (FieldValidation::Ignore, _) | (_, Media::Yaml | Media::Protobuf) => Vec::new(),
+        (FieldValidation::Ignore, _) | (_, Media::Protobuf) => Vec::new(),
+        (FieldValidation::Warn, Media::Yaml) => negotiate::yaml_duplicate(body).into_iter().collect(),
+        (FieldValidation::Strict, Media::Yaml) => {
+            let duplicate = negotiate::yaml_duplicate(body);
+            duplicate.map(|d| format!("yaml: unmarshal errors:\n  {d}")).into_iter().collect()
+        }
         (_, Media::Json) => mini_resources::duplicate_fields(body),
     };
     let warnings = settle(resource, &mut value, duplicates, fields)?;

@@ -233,8 +233,21 @@ pub(crate) fn parse(media: Media, bytes: &[u8]) -> Result<Value, Status> {
 /// YAML as users of Kubernetes write it, which is YAML 1.1.
 pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
-    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    let duplicate_keys = serde_saphyr::DuplicateKeyPolicy::LastWins;
+    let options = serde_saphyr::options! { legacy_octal_numbers: true, duplicate_keys: duplicate_keys };
     serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())
+}
+
+/// The first key that a map of a YAML text has twice, in the words of upstream's parser.
+pub(crate) fn yaml_duplicate(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let options = serde_saphyr::options! { legacy_octal_numbers: true, with_snippet: false };
+    match serde_saphyr::from_str_with_options::<Value>(text, options) {
+        Err(serde_saphyr::Error::DuplicateMappingKey { key, location }) => {
+            Some(format!("line {}: key {:?} already set in map", location.line(), key.unwrap_or_default()))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -265,5 +278,14 @@ mod tests {
     #[test]
     fn yaml_is_read_as_1_1() {
         assert_eq!(yaml(b"mode: 0644\nname: \"0644\"\n").unwrap(), serde_json::json!({"mode": 420, "name": "0644"}));
+    }
+
+    #[test]
+    fn the_last_of_two_keys_counts_and_is_told() {
+        let text = b"\nspec:\n  foo: a\n  foo: b\n";
+        assert_eq!(yaml(text).unwrap(), serde_json::json!({"spec": {"foo": "b"}}));
+        assert_eq!(yaml_duplicate(text).unwrap(), "line 4: key \"foo\" already set in map");
+        assert_eq!(yaml_duplicate(b"{\"a\": {\"b\": 1,\n\"b\": 2}}").unwrap(), "line 2: key \"b\" already set in map");
+        assert_eq!(yaml_duplicate(b"a: [{b: 1}, {b: 1}]"), None);
     }
 }

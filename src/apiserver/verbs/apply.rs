@@ -25,8 +25,8 @@ pub(super) fn asked(call: &Call) -> bool {
 /// A configuration that has been read.
 pub(super) struct Config {
     pub(super) value: Value,
-    /// Fields that it has twice.
-    duplicates: Vec<String>,
+    /// A field that it has twice.
+    duplicate: Option<String>,
 }
 
 impl Config {
@@ -50,8 +50,10 @@ impl Config {
         if value.pointer("/metadata/managedFields").is_some_and(Value::is_array) {
             return Err(Status::bad_request("metadata.managedFields must be nil"));
         }
-        let duplicates = if media == Media::Json { mini_resources::duplicate_fields(body) } else { Vec::new() };
-        Ok(Self { value, duplicates })
+        // What has none as JSON need not be read as YAML, which takes its time.
+        let may_have = media == Media::Yaml || !mini_resources::duplicate_fields(body).is_empty();
+        let duplicate = if may_have { negotiate::yaml_duplicate(body) } else { None };
+        Ok(Self { value, duplicate })
     }
 
     /// What is odd about it, as far as the client wants to know.
@@ -59,12 +61,12 @@ impl Config {
     /// # Errors
     /// 400 where it wants nothing odd.
     pub(super) fn warnings(&self, fields: FieldValidation) -> Result<Warnings, Status> {
-        match fields {
-            FieldValidation::Ignore => Ok(Warnings::new()),
-            FieldValidation::Strict if !self.duplicates.is_empty() => {
-                Err(Status::bad_request(format!("error strict decoding patch: {}", self.duplicates.join(", "))))
-            }
-            FieldValidation::Strict | FieldValidation::Warn => Ok(self.duplicates.clone()),
+        match (fields, &self.duplicate) {
+            (FieldValidation::Strict, Some(duplicate)) => Err(Status::bad_request(format!(
+                "error strict decoding patch: error converting YAML to JSON: yaml: unmarshal errors:\n  {duplicate}"
+            ))),
+            (FieldValidation::Warn, Some(duplicate)) => Ok(vec![duplicate.clone()]),
+            _ => Ok(Warnings::new()),
         }
     }
 }
