@@ -440,6 +440,18 @@ mod tests {
     }
 
     #[test]
+    fn managed_fields_are_json_inside() {
+        let fields = bytes(7, &bytes(1, br#"{"f:data":{"f:k":{}}}"#));
+        let entry = [bytes(1, b"m"), bytes(2, b"Update"), bytes(3, b"v1"), bytes(6, b"FieldsV1"), fields].concat();
+        // Field 17, whose key takes two bytes.
+        let managed = [vec![0x8a, 0x01, u8::try_from(entry.len()).unwrap()], entry].concat();
+        let map = decode(&object("v1", "ConfigMap", &bytes(1, &managed))).unwrap();
+        let entry = json!({"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+                           "fieldsV1": {"f:data": {"f:k": {}}}});
+        assert_eq!(map["metadata"]["managedFields"], json!([entry]));
+    }
+
+    #[test]
     fn inline_messages_and_options_of_any_group() {
         let volume = [bytes(1, b"v"), bytes(2, &bytes(2, b""))].concat();
         let spec = bytes(1, &volume);
