@@ -96,8 +96,6 @@ def main():
                 if int(number) not in known[name]:
                     continue
                 json, zero = known[name][int(number)]
-                if json == "managedFields":
-                    continue
                 if "alpha" in text:  # no stable object has it
                     continue
                 t = {"optional": "", "repeated": "[", "map<string, ": "{"}[how] + kind(text, package)

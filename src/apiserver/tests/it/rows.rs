@@ -146,8 +146,9 @@ macro_rules! ensure {
 
 /// An object is applied over itself with a field more, again, without it, and its status.
 async fn applied(s: &Server, one: &str, object: &Value) -> Result<(), String> {
-    let apply =
-        async |to: &str, config: &Value| s.call("PATCH", &format!("{one}{to}?fieldManager=rows"), APPLY, config).await;
+    let apply = async |to: &str, config: &Value| {
+        s.call("PATCH", &format!("{one}{to}?fieldManager=rows&force=true"), APPLY, config).await
+    };
     let mut config = object.clone();
     config["metadata"]["annotations"] = json!({"applied": "yes"});
     let first = apply("", &config).await;
