@@ -1,11 +1,9 @@
 //! What every cluster has: the system's namespaces, and the Service `kubernetes` that leads to this server.
 
-use crate::call::Query;
 use crate::managed_fields::Owners;
 use crate::verbs::update::Write;
 use crate::verbs::{create, update};
-use crate::{ApiServer, Call, Error, RequestInfo, UserInfo, authz, system_objects};
-use http::HeaderMap;
+use crate::{ApiServer, Call, Error, authz, definitions, system_objects};
 use mini_api::{Meta, Status, Value};
 use serde_json::json;
 use std::net::SocketAddr;
@@ -24,6 +22,8 @@ const KEEP: Duration = Duration::from_secs(30);
 /// The store fails, or an object is refused.
 pub(crate) async fn run(server: &Arc<ApiServer>, address: SocketAddr) -> Result<(), Error> {
     authz::bootstrap::reconcile(server).await?;
+    // Custom kinds are served from the first request on.
+    definitions::sync(server).await;
     system_objects::make(server).await?;
     ensure_all(server, address).await.map_err(Error::Bootstrap)?;
     server.booted.store(true, Ordering::Release);
@@ -82,17 +82,10 @@ pub(crate) fn internal_call(
 ) -> Result<Call, Status> {
     let resource =
         server.registry.get(group, "v1", plural).ok_or_else(|| Status::internal(format!("no row {plural}")))?;
-    let info = RequestInfo {
-        resource_request: true,
-        group: group.to_owned(),
-        version: "v1".to_owned(),
-        namespace: namespace.to_owned(),
-        resource: plural.to_owned(),
-        name: name.to_owned(),
-        ..RequestInfo::default()
-    };
-    let user = Arc::new(UserInfo::new("system:apiserver", &["system:masters"]));
-    Ok(Call { server: server.clone(), user, info, resource, query: Query::default(), headers: HeaderMap::new() })
+    let mut call = Call::internal(server, resource);
+    namespace.clone_into(&mut call.info.namespace);
+    name.clone_into(&mut call.info.name);
+    Ok(call)
 }
 
 /// Makes the object, or merges `wanted` into the one that is there.

@@ -17,6 +17,20 @@ pub struct Call {
 }
 
 impl Call {
+    /// A call of the server's own, about no object yet.
+    #[must_use]
+    pub(crate) fn internal(server: &Arc<ApiServer>, resource: Arc<Resource>) -> Self {
+        let info = RequestInfo {
+            resource_request: true,
+            group: resource.group.clone(),
+            version: resource.version.clone(),
+            resource: resource.plural.clone(),
+            ..RequestInfo::default()
+        };
+        let user = Arc::new(UserInfo::new("system:apiserver", &["system:masters"]));
+        Self { server: server.clone(), user, info, resource, query: Query::default(), headers: HeaderMap::new() }
+    }
+
     /// 404 for the object that the path names.
     #[must_use]
     pub fn not_found(&self) -> Status {

@@ -33,6 +33,10 @@ pub(crate) fn object(
     if !value.is_object() {
         return Err(wrong("json: cannot unmarshal into Go value of an object".to_owned()));
     }
+    if resource.custom.is_some() && value.text(&["kind"]).is_empty() {
+        let body = String::from_utf8_lossy(body);
+        return Err(Status::bad_request(format!("Object 'Kind' is missing in '{}'", body.trim_end())));
+    }
     let expected = resource.api_version();
     let (api_version, kind) = (value.text(&["apiVersion"]).to_owned(), value.text(&["kind"]).to_owned());
     if !api_version.is_empty() && api_version != expected {
@@ -75,7 +79,9 @@ pub(crate) fn settle(
     if let Some(reset) = reset {
         value.meta_mut().insert("managedFields".to_owned(), reset);
     }
-    odd.splice(0..0, unknown);
+    // Of custom kinds, upstream's decoder learns of unknown fields after the parser.
+    let place = if resource.custom.is_some() { odd.len() } else { 0 };
+    odd.splice(place..place, unknown);
     match fields {
         FieldValidation::Ignore => Ok(Vec::new()),
         FieldValidation::Strict if !odd.is_empty() => {

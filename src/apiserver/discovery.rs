@@ -97,9 +97,9 @@ fn resources(registry: &Registry, group: &str, version: &str) -> Option<Value> {
         for sub in &row.subresources {
             let mut entry = json!({"name": format!("{}/{}", row.plural, sub.name), "singularName": "",
                                    "namespaced": row.namespaced, "kind": sub.kind, "verbs": sub.verbs});
-            if (sub.group, sub.version) != (row.group.as_str(), row.version.as_str()) {
-                entry["group"] = sub.group.into();
-                entry["version"] = sub.version.into();
+            if (&*sub.group, &*sub.version) != (row.group.as_str(), row.version.as_str()) {
+                entry["group"] = sub.group.clone().into();
+                entry["version"] = sub.version.clone().into();
             }
             list.push(entry);
         }
@@ -160,7 +160,7 @@ fn aggregated_resource(row: &Resource) -> Value {
         entry["subresources"] = row
             .subresources
             .iter()
-            .map(|s| json!({"subresource": s.name, "responseKind": kind(s.group, s.version, s.kind), "verbs": s.verbs}))
+            .map(|s| json!({"subresource": s.name, "responseKind": kind(&s.group, &s.version, &s.kind), "verbs": s.verbs}))
             .collect();
     }
     entry

@@ -116,7 +116,7 @@ pub(crate) async fn serve_as(
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
     let line = tracing::enabled!(tracing::Level::DEBUG).then(|| (user.clone(), request.uri().to_string()));
-    let mut labels = Labels::of(&server.registry, &info);
+    let mut labels = Labels::of(&server.registry.current(), &info);
     let response = filtered(&server, user, origin, info, query, request).await.unwrap_or_else(|s| body::failure(&s));
     labels.code = response.status().as_u16();
     if let Some((user, uri)) = line {

@@ -13,6 +13,7 @@ mod bootstrap;
 pub mod call;
 pub mod config;
 mod decode;
+mod definitions;
 mod discovery;
 mod expire;
 pub mod handler;
@@ -26,6 +27,7 @@ mod object;
 mod openapi;
 mod options;
 mod quota;
+mod registry;
 pub mod request_info;
 pub mod reviews;
 pub mod stream;
@@ -40,10 +42,10 @@ pub use call::Call;
 pub use config::{Config, KubeletClient, ServiceAccounts, TlsFiles};
 pub use listener::Listener;
 pub use local::LocalService;
+pub use registry::Live;
 pub use request_info::RequestInfo;
 pub use user::UserInfo;
 
-use mini_resources::Registry;
 use mini_store::Store;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -68,7 +70,7 @@ pub enum Error {
 pub struct ApiServer {
     pub config: Config,
     pub store: Store,
-    pub registry: Registry,
+    pub registry: Live,
     pub authn: authn::Authenticator,
     pub authz: authz::Authorizer,
     pub(crate) kubelets: stream::Kubelets,
@@ -76,6 +78,7 @@ pub struct ApiServer {
     pub(crate) turns: quota::Turns,
     pub(crate) metrics: metrics::Metrics,
     pub(crate) documents: openapi::Documents,
+    pub(crate) definitions: definitions::Definitions,
     /// True once the system's own objects exist.
     pub(crate) booted: AtomicBool,
     /// Cancelled when the server drains: watches end then.
@@ -88,14 +91,14 @@ impl ApiServer {
     /// # Errors
     /// A key or certificate file is missing or damaged.
     pub fn new(config: Config, store: Store) -> Result<Arc<Self>, Error> {
-        let registry = Registry::builtin();
         let authn = authn::Authenticator::new(&config, &store)?;
         let authz = authz::Authorizer::new(&store);
         let kubelets = stream::Kubelets::new(&config)?;
         Ok(Arc::new(Self {
             config,
             store,
-            registry,
+            registry: Live::default(),
+            definitions: definitions::Definitions::default(),
             authn,
             authz,
             kubelets,
@@ -135,8 +138,8 @@ impl ApiServer {
     }
 
     /// The rows that are served now.
-    pub(crate) fn served(&self) -> Registry {
-        self.registry.filtered(|row| self.serves(row))
+    pub(crate) fn served(&self) -> mini_resources::Registry {
+        self.registry.current().filtered(|row| self.serves(row))
     }
 
     /// A way in for a component of this process, as `user`: a tower service of which `kube::Client::new` makes a client.

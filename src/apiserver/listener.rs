@@ -4,7 +4,7 @@
 //! so that a wrong one is told 401 and not cut off.
 
 use crate::body::Body;
-use crate::{ApiServer, Config, Error, TlsFiles, bootstrap, expire, handler, quota};
+use crate::{ApiServer, Config, Error, TlsFiles, bootstrap, definitions, expire, handler, quota};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::service::service_fn;
@@ -79,6 +79,7 @@ impl Listener {
         chores.spawn(bootstrap::keep(server.clone(), self.address, server.draining.clone()));
         chores.spawn(expire::run(server.clone(), server.draining.clone()));
         chores.spawn(quota::run(server.clone(), server.draining.clone()));
+        chores.spawn(definitions::run(server.clone(), server.draining.clone()));
         let connections = TaskTracker::new();
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));

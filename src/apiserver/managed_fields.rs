@@ -152,7 +152,7 @@ fn with_context<T>(call: &Call, subresource: &str, run: impl FnOnce(&Context<'_,
         subresource,
         now: &mini_api::time::now(),
         filter: filter(resource, subresource),
-        versions: &Rows { registry: &call.server.registry, resource },
+        versions: &Rows { registry: &call.server.registry.current(), resource },
     })
 }
 
@@ -174,7 +174,7 @@ impl Versions<ApplyNode> for Rows<'_> {
         let (from, to) = (self.row(object.text(&["apiVersion"]))?, self.row(api_version)?);
         let mut object = object.clone();
         from.to_stored(&mut object);
-        to.from_stored(&mut object);
+        to.read_stored(&mut object);
         object_mut(&mut object).insert("apiVersion".to_owned(), api_version.into());
         Some((object, to.apply_schema()))
     }
@@ -186,10 +186,13 @@ fn filter(resource: &Resource, subresource: &str) -> Filter<'static> {
     static STATUS: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["status"]]));
     static SPEC: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["spec"]]));
     static DEPLOYMENT: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["spec"], &["metadata", "labels"]]));
+    static CUSTOM: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["spec"], &["metadata"]]));
     static POD: LazyLock<Set> =
         LazyLock::new(|| Set::of(&[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]]));
     static APPROVAL: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["spec"], &["status", "certificate"]]));
     Filter::Without(match (subresource, resource.kind.as_str()) {
+        // Who scales a custom kind changes what its definition says, which need not be this.
+        ("scale", _) if !scales_replicas(resource) => &NOTHING,
         ("scale", _) => return Filter::Only(&[&["spec", "replicas"]]),
         ("ephemeralcontainers", _) => return Filter::Only(&[&["spec", "ephemeralContainers"]]),
         ("resize", _) => {
@@ -200,6 +203,7 @@ fn filter(resource: &Resource, subresource: &str) -> Filter<'static> {
                 &["spec", "initContainers", "*", "resizePolicy"],
             ]);
         }
+        ("status", _) if resource.custom.is_some() => &CUSTOM,
         ("status", "Pod") => &POD,
         ("status", "Deployment") => &DEPLOYMENT,
         ("status", _) => &SPEC,
@@ -207,6 +211,12 @@ fn filter(resource: &Resource, subresource: &str) -> Filter<'static> {
         _ if resource.subresource("status").is_some() => &STATUS,
         _ => &NOTHING,
     })
+}
+
+/// Whether `spec.replicas` is what a Scale of the kind is about.
+fn scales_replicas(resource: &Resource) -> bool {
+    let paths = resource.custom.as_ref().and_then(|kind| kind.scale.as_ref());
+    paths.is_none_or(|paths| paths.spec_replicas == ".spec.replicas")
 }
 
 #[cfg(test)]

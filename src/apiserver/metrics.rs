@@ -5,7 +5,7 @@ use crate::{ApiServer, RequestInfo};
 use http::{Response, StatusCode};
 use mini_resources::Registry;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -113,7 +113,12 @@ fn write_all(server: &ApiServer, out: &mut String) -> std::fmt::Result {
     writeln!(out, "apiserver_current_inflight_requests{{request_kind=\"mutating\"}} {mutating}")?;
     writeln!(out, "# TYPE apiserver_storage_objects gauge")?;
     let snapshot = server.store.snapshot();
-    for row in server.registry.iter().filter(|r| r.stored()) {
+    let mut counted = BTreeSet::new();
+    for row in server.registry.current().iter().filter(|r| r.stored()) {
+        // Versions of one custom kind are one resource.
+        if !counted.insert(row.group_resource()) {
+            continue;
+        }
         let count = snapshot.count(&crate::call::list_prefix(row, ""), None);
         writeln!(out, "apiserver_storage_objects{{resource=\"{}\"}} {count}", row.group_resource())?;
     }

@@ -5,7 +5,7 @@
 
 use crate::managed_fields::Owners;
 use bytes::{BufMut, Bytes, BytesMut};
-use mini_api::{Meta, Reason, Status, Value, meta::object_mut};
+use mini_api::{Meta, Reason, Status, Value};
 use mini_resources::Resource;
 use mini_store::{Entry, Finish};
 use serde_json::Map;
@@ -114,14 +114,12 @@ fn field(out: &mut Vec<u8>, name: &str, value: &Value) {
 
 /// The template of `value`, an object of `resource`, as it is stored.
 pub(crate) fn stored(resource: &Resource, value: &Value) -> Template {
-    match resource.hooks.to_stored {
-        None => Template::new(value),
-        Some(convert) => {
-            let mut value = value.clone();
-            convert(&mut value);
-            Template::new(&value)
-        }
+    if !resource.converts() {
+        return Template::new(value);
     }
+    let mut value = value.clone();
+    resource.to_stored(&mut value);
+    Template::new(&value)
 }
 
 /// The template of `value` as it is stored. An update that is too large with `managedFields` goes without; an apply
@@ -143,29 +141,19 @@ pub(crate) fn fitting(resource: &Resource, value: &mut Value, owners: Owners<'_>
 pub(crate) fn read(resource: &Resource, entry: &Entry) -> Result<Value, Status> {
     let mut value: Value = serde_json::from_slice(&entry.bytes)
         .map_err(|e| Status::internal(format!("the stored object {} cannot be read: {e}", entry.key)))?;
-    convert(resource, &mut value);
-    Ok(value)
-}
-
-/// Brings a stored object into the version of `resource`.
-pub(crate) fn convert(resource: &Resource, value: &mut Value) {
-    if let Some(from_stored) = resource.hooks.from_stored {
-        from_stored(value);
-        let object = object_mut(value);
-        object.insert("apiVersion".to_owned(), resource.api_version().into());
-        object.insert("kind".to_owned(), resource.kind.clone().into());
+    if resource.converts() {
+        resource.read_stored(&mut value);
     }
+    Ok(value)
 }
 
 /// The bytes of an entry as a client of `resource` gets them: the stored ones wherever the versions agree.
 pub(crate) fn bytes(resource: &Resource, entry: &Entry) -> Result<Bytes, Status> {
-    match resource.hooks.from_stored {
-        None => Ok(entry.bytes.clone()),
-        Some(_) => {
-            let value = read(resource, entry)?;
-            Ok(Template::new(&value).at(&entry.revision.to_string()))
-        }
+    if !resource.converts() {
+        return Ok(entry.bytes.clone());
     }
+    let value = read(resource, entry)?;
+    Ok(Template::new(&value).at(&entry.revision.to_string()))
 }
 
 #[cfg(test)]

@@ -18,6 +18,13 @@ use std::sync::Arc;
 #[derive(Default)]
 pub(crate) struct Documents(Mutex<BTreeMap<(String, Form, usize), Arc<Document>>>);
 
+impl Documents {
+    /// Forgets all documents, once other kinds are served.
+    pub(crate) fn clear(&self) {
+        self.0.lock().clear();
+    }
+}
+
 struct Document {
     gzip: Bytes,
     etag: String,
@@ -65,6 +72,7 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
 }
 
 fn document(server: &ApiServer, path: &str, form: Form) -> Result<Arc<Document>, Status> {
+    let current = server.registry.current();
     let registry = &server.served();
     let key = (path.to_owned(), form, registry.iter().count());
     if let Some(document) = server.documents.0.lock().get(&key) {
@@ -81,7 +89,12 @@ fn document(server: &ApiServer, path: &str, form: Form) -> Result<Arc<Document>,
     let bytes = bytes.ok_or_else(crate::handler::no_such_path)?;
     let etag = hex::encode_upper(Sha256::digest(&bytes));
     let document = Arc::new(Document { gzip: negotiate::gzip(&bytes)?, etag });
-    server.documents.0.lock().insert(key, document.clone());
+    let mut documents = server.documents.0.lock();
+    // Made of a table that is no longer served, it is good for this answer only.
+    if Arc::ptr_eq(&current, &server.registry.current()) {
+        documents.insert(key, document.clone());
+    }
+    drop(documents);
     Ok(document)
 }
 

@@ -149,8 +149,8 @@ fn used(server: &ApiServer, snapshot: &Snapshot, quota: &Value) -> Amounts {
         if seen.contains(&(plural.clone(), group.clone())) {
             continue;
         }
-        let found =
-            server.registry.iter().find(|r| r.plural == plural && r.group == group && r.namespaced && r.stored());
+        let registry = server.registry.current();
+        let found = registry.iter().find(|r| r.plural == plural && r.group == group && r.namespaced && r.stored());
         let Some(resource) = found else { continue };
         let prefix = list_prefix(resource, namespace);
         for entry in snapshot.range(&prefix, None) {

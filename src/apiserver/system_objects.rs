@@ -81,7 +81,9 @@ fn install(server: &ApiServer, update: bool) -> Vec<Op> {
     let mut served = std::collections::BTreeSet::new();
     for wanted in wanted(server) {
         let (group, version) = wanted.text(&["apiVersion"]).split_once('/').unwrap_or_default();
-        let Some(resource) = server.registry.by_kind(group, version, wanted.text(&["kind"])) else { continue };
+        let Some(resource) = server.registry.current().by_kind(group, version, wanted.text(&["kind"])) else {
+            continue;
+        };
         let key: Arc<str> = object_key(&resource, "", wanted.name()).into();
         served.insert(key.clone());
         let stored = snapshot.get(&key);
@@ -132,7 +134,7 @@ fn wanted(server: &ApiServer) -> Vec<Value> {
         "spec": {"cidrs": [server.config.service_cidr.trunc().to_string()]},
         "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "",
             "message": "Kubernetes Service CIDR is ready", "lastTransitionTime": mini_api::time::now()}]}}));
-    for group in server.registry.filtered(|row| !row.hooks.optional).groups() {
+    for group in server.registry.current().filtered(|row| !row.hooks.optional).groups() {
         let built_in = PRIORITIES.iter().find(|(name, _)| *name == group.name);
         let versions = group.versions.len();
         for (i, version) in group.versions.iter().enumerate() {

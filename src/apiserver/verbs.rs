@@ -26,10 +26,25 @@ use mini_api::{Reason, Status};
 
 /// Carries out what was asked.
 pub(crate) async fn dispatch(call: Call, body: Bytes) -> Result<Response<Body>, Status> {
+    let Some(custom) = call.resource.custom.clone() else { return carry_out(call, body).await };
+    if custom.unconvertible {
+        let (kind, version) = (&call.resource.kind, &call.resource.version);
+        return Err(Status::internal(format!(
+            "conversion webhooks are not called: {kind} is served in the version it is stored in, not in {version}"
+        )));
+    }
+    let mut response = carry_out(call, body).await?;
+    warn(&mut response, &custom.warning.iter().cloned().collect());
+    Ok(response)
+}
+
+async fn carry_out(call: Call, body: Bytes) -> Result<Response<Body>, Status> {
     let verb = call.info.verb.clone();
     let subresource = call.info.subresource.clone();
+    // A custom kind that is going offers less than it still does.
+    let going = call.resource.custom.as_ref().is_some_and(|kind| kind.terminating);
     if subresource.is_empty() {
-        if !call.resource.has_verb(&verb) {
+        if !call.resource.has_verb(&verb) && !going {
             return Err(method_not_allowed());
         }
     } else {
@@ -49,7 +64,9 @@ pub(crate) async fn dispatch(call: Call, body: Bytes) -> Result<Response<Body>, 
         ("get", _) => get::run(&call),
         ("list", "") => list::run(&call).await,
         ("watch", "") => watch::run(&call).await,
-        ("create", "") if call.resource.kind == "Binding" => binding::run(&call, body).await,
+        ("create", "") if call.resource.kind == "Binding" && call.resource.group.is_empty() => {
+            binding::run(&call, body).await
+        }
         ("create", "binding") => binding::run(&call, body).await,
         ("create", "eviction") => eviction::run(&call, body).await,
         ("create", "token") => review::token(&call, body).await,

@@ -7,7 +7,7 @@ mod act;
 mod graph;
 mod sink;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,17 +16,20 @@ use futures::FutureExt;
 use kube::Client;
 use mini_client::{CancellationToken, Queue, Recorder, Scope};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::served::{self, Served};
 use graph::Graph;
-use sink::{RowSink, Stub};
+use sink::{Definitions, RowSink, Stub};
 
 const WORKERS: usize = 16;
-/// How often the served kinds are asked for again.
+/// How often the served kinds are asked for again, whatever the definitions of custom kinds do.
 const DISCOVERY: Duration = Duration::from_secs(300);
+/// Definitions come in numbers: so long they are waited for before the kinds are asked for again.
+const GATHER: Duration = Duration::from_millis(200);
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 /// A kind that cannot be listed for this long is not waited for any more: owners are looked up live anyway.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Kinds that never own and are never owned, and come in numbers.
@@ -54,18 +57,42 @@ pub(crate) async fn run(client: Client, recorder: Recorder, cancel: Cancellation
 }
 
 impl Collector {
-    /// Follows all served kinds, and later those that come.
+    /// Follows all served kinds, later those that come, and no longer those that go.
     async fn discover(self: Arc<Self>, cancel: CancellationToken) {
-        let mut followed: HashSet<String> = HashSet::new();
+        let mut followed: HashMap<String, CancellationToken> = HashMap::new();
+        let changed = Arc::new(Notify::new());
+        let mut watching = false;
         let mut delay = Duration::from_millis(50);
         loop {
             let complete = match served::discover(&self.client).await {
                 Ok((served, failures)) => {
-                    for row in served.into_iter().filter(collectable) {
-                        let url = <kube::core::DynamicObject as kube::Resource>::url_path(&row.resource, None);
-                        if followed.insert(url.clone()) {
-                            self.follow(row, url, &cancel);
-                        }
+                    let mut served: HashMap<String, Served> = served
+                        .into_iter()
+                        .filter(collectable)
+                        .map(|row| (<kube::core::DynamicObject as kube::Resource>::url_path(&row.resource, None), row))
+                        .collect();
+                    if failures.is_empty() {
+                        followed.retain(|url, following| {
+                            let stays = served.contains_key(url);
+                            if !stays {
+                                following.cancel();
+                                self.forget(url);
+                            }
+                            stays
+                        });
+                    }
+                    served.retain(|url, _| !followed.contains_key(url));
+                    for (url, row) in served {
+                        let following = cancel.child_token();
+                        followed.insert(url.clone(), following.clone());
+                        self.follow(row, url, &following);
+                    }
+                    if !watching && followed.contains_key(DEFINITIONS) {
+                        watching = true;
+                        let sink = Arc::new(Definitions(changed.clone()));
+                        let (client, url) = (self.client.clone(), DEFINITIONS.to_owned());
+                        let scope = Scope::default();
+                        tokio::spawn(mini_client::follow::<Stub, _>(client, url, scope, sink, cancel.clone()));
                     }
                     failures.is_empty()
                 }
@@ -75,7 +102,9 @@ impl Collector {
                 }
             };
             if complete {
-                sleep(DISCOVERY).await;
+                // A definition that comes or goes is followed at once.
+                let _ = tokio::time::timeout(DISCOVERY, changed.notified()).await;
+                sleep(GATHER).await;
             } else {
                 sleep(delay).await;
                 delay = (delay * 2).min(Duration::from_secs(30));
@@ -97,6 +126,22 @@ impl Collector {
         let following =
             mini_client::follow::<Stub, _>(self.client.clone(), url, Scope::default(), sink, cancel.clone());
         tokio::spawn(following);
+    }
+
+    /// A kind is served no more: what is known of its objects is void.
+    fn forget(&self, url: &str) {
+        let mut rows = self.rows.lock();
+        let of =
+            |row: &Arc<Served>| <kube::core::DynamicObject as kube::Resource>::url_path(&row.resource, None) == url;
+        let Some(row) = rows.iter().position(of).map(|at| rows.remove(at)) else { return };
+        drop(rows);
+        let mut graph = self.graph.lock();
+        let mut suspects = graph.listed(url);
+        for gone in graph.missing(&row, &HashSet::new()) {
+            suspects.extend(graph.remove(&gone));
+        }
+        drop(graph);
+        suspects.into_iter().for_each(|uid| self.queue.add(uid));
     }
 
     async fn work(self: &Arc<Self>) {

@@ -5,6 +5,7 @@ pub(crate) mod autoscaling;
 pub(crate) mod batch;
 pub(crate) mod certificate;
 pub(crate) mod config;
+pub(crate) mod crd;
 pub(crate) mod daemons;
 pub(crate) mod deployment;
 pub(crate) mod device;

@@ -5,6 +5,7 @@
 
 mod check;
 mod columns;
+pub mod custom;
 pub mod defaults;
 mod duplicates;
 mod kinds;

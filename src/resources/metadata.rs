@@ -34,6 +34,22 @@ pub(crate) fn validate(resource: &Resource, v: &Value, errors: &mut Errors) {
     } else if !namespace.is_empty() {
         errors.push(namespace.forbidden("not allowed on this type"));
     }
+    shared(&meta, errors);
+}
+
+/// The metadata of an object inside another one, which needs no name and may have a namespace.
+pub(crate) fn validate_embedded(meta: &At<'_>, errors: &mut Errors) {
+    for name in [meta.get("generateName"), meta.get("name")].iter().filter(|name| !name.is_empty()) {
+        name.messages(names::is_path_segment(name.text()), errors);
+    }
+    let namespace = meta.get("namespace");
+    if !namespace.is_empty() {
+        namespace.messages(names::is_dns1123_label(namespace.text()), errors);
+    }
+    shared(meta, errors);
+}
+
+fn shared(meta: &At<'_>, errors: &mut Errors) {
     labels(&meta.get("labels"), errors);
     annotations(&meta.get("annotations"), errors);
     owners(&meta.get("ownerReferences"), errors);

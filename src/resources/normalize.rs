@@ -33,6 +33,19 @@ pub(crate) fn normalize(definition: &str, object: &mut Value) -> Result<Vec<Stri
     Ok(walk.unknown)
 }
 
+/// Normalises a value inside an object, at `path`, as one of the definition named. The error is what Go's decoder would
+/// say of it.
+pub(crate) fn part(definition: &str, value: &mut Value, path: &str) -> Result<Vec<String>, String> {
+    let Some(definition) = schema::definition(definition) else { return Ok(Vec::new()) };
+    let Value::Object(map) = value else {
+        let (got, version, kind) = (go_kind(value), definition.version(), definition.kind());
+        return Err(format!("json: cannot unmarshal {got} into Go value of type {version}.{kind}"));
+    };
+    let mut walk = Walk { unknown: Vec::new() };
+    walk.object(definition, map, Some(&Path { parent: None, step: Step::Key(path) }))?;
+    Ok(walk.unknown)
+}
+
 /// `current` as a strategic merge patch changes it, by the schema of the definition named.
 ///
 /// # Errors

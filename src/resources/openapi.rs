@@ -2,7 +2,7 @@
 //! document for each group and version.
 //!
 //! A document is made when asked for and not kept: its text is written piece by piece, so that a request costs little
-//! more memory than its answer. Callers that want it cheaper keep the (compressed) bytes by [`hash`]. What kubectl
+//! more memory than its answer. Callers that want it cheaper keep the (compressed) bytes. What kubectl
 //! needs of them: paths that tell the kind (`x-kubernetes-group-version-kind`) and the query parameters of `patch`,
 //! and definitions with patch strategies under upstream's names.
 
@@ -13,8 +13,10 @@ mod protobuf;
 use crate::{Registry, Resource};
 use definitions::Definitions;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::sync::LazyLock;
 
 /// Which of the two forms a piece is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,17 +67,16 @@ pub fn v2_protobuf(registry: &Registry) -> Vec<u8> {
 /// The index: where the document of each group and version is.
 #[must_use]
 pub fn v3_index(registry: &Registry) -> Value {
-    let hash = hash(registry);
-    let paths: Map<String, Value> = registry
-        .iter()
-        .map(|row| {
-            let path = paths::prefix(&row.group, &row.version);
-            let path = path.trim_start_matches('/');
-            let url = format!("/openapi/v3/{path}?hash={hash}");
-            (path.to_owned(), json!({"serverRelativeURL": url}))
-        })
-        .collect();
-    json!({"paths": paths})
+    let mut documents: BTreeMap<String, Vec<&Resource>> = BTreeMap::new();
+    for row in registry.iter() {
+        documents.entry(paths::prefix(&row.group, &row.version)).or_default().push(row);
+    }
+    let entry = |(path, rows): (String, Vec<&Resource>)| {
+        let path = path.trim_start_matches('/');
+        let url = format!("/openapi/v3/{path}?hash={}", hash(&rows));
+        (path.to_owned(), json!({"serverRelativeURL": url}))
+    };
+    json!({"paths": documents.into_iter().map(entry).collect::<Map<String, Value>>()})
 }
 
 /// The document of one group and version, in JSON; `None` where nothing of it is served.
@@ -96,17 +97,24 @@ pub fn v3(registry: &Registry, group: &str, version: &str) -> Option<Vec<u8>> {
     Some(out.end())
 }
 
-/// Changes whenever a document may have changed: for ETags and the `hash` of the index.
-#[must_use]
-pub fn hash(registry: &Registry) -> String {
+/// Changes whenever the document of these rows may have changed.
+fn hash(rows: &[&Resource]) -> String {
+    static FACTS: LazyLock<u64> = LazyLock::new(|| {
+        let mut hasher = DefaultHasher::new();
+        env!("CARGO_PKG_VERSION").hash(&mut hasher);
+        definitions::hash_facts(&mut hasher);
+        hasher.finish()
+    });
     let mut hasher = DefaultHasher::new();
-    env!("CARGO_PKG_VERSION").hash(&mut hasher);
-    definitions::hash_facts(&mut hasher);
-    for row in registry.iter() {
+    FACTS.hash(&mut hasher);
+    for row in rows {
         (&row.group, &row.version, &row.kind, &row.plural, &row.definition).hash(&mut hasher);
         (row.namespaced, &row.verbs).hash(&mut hasher);
         for sub in &row.subresources {
-            (sub.name, sub.kind, sub.group, sub.version, sub.verbs).hash(&mut hasher);
+            (sub.name, &sub.kind, &sub.group, &sub.version, sub.verbs).hash(&mut hasher);
+        }
+        if let Some(kind) = &row.custom {
+            (&kind.list_kind, kind.published.to_string(), &kind.selectable).hash(&mut hasher);
         }
     }
     format!("{:016X}", hasher.finish())

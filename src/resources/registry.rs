@@ -1,5 +1,6 @@
 //! [`Registry`]: the rows by name, and the groups they make.
 
+use crate::custom::version;
 use crate::resource::Resource;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -42,9 +43,20 @@ impl Registry {
         Self { rows: some(&self.rows), by_plural: map(&self.by_plural), by_kind: map(&self.by_kind) }
     }
 
+    /// These rows and, behind them, those of custom kinds.
+    #[must_use]
+    pub fn with(&self, custom: impl IntoIterator<Item = Arc<Resource>>) -> Self {
+        let mut registry = self.clone();
+        custom.into_iter().for_each(|row| registry.add(row));
+        registry
+    }
+
     /// Adds a row at the end.
     pub fn insert(&mut self, row: Resource) {
-        let row = Arc::new(row);
+        self.add(Arc::new(row));
+    }
+
+    fn add(&mut self, row: Arc<Resource>) {
         self.by_plural.entry(row.plural.clone()).or_default().push(Arc::clone(&row));
         self.by_kind.entry(row.kind.clone()).or_default().push(Arc::clone(&row));
         self.rows.push(row);
@@ -71,11 +83,15 @@ impl Registry {
         self.rows.iter()
     }
 
-    /// Groups in the order of discovery, the core group (empty name) first.
+    /// Groups in the order of discovery, the core group (empty name) first and those of custom kinds last.
     #[must_use]
     pub fn groups(&self) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
-        for row in &self.rows {
+        // Versions of custom kinds have an order of their own, behind those of built-in kinds.
+        let custom = self.rows.iter().filter(|row| row.custom.is_some());
+        let mut custom: Vec<&Arc<Resource>> = custom.collect();
+        custom.sort_by(|a, b| a.group.cmp(&b.group).then_with(|| version::compare(&a.version, &b.version)));
+        for row in self.rows.iter().filter(|row| row.custom.is_none()).chain(custom) {
             match groups.iter_mut().find(|g| g.name == row.group) {
                 Some(group) if group.versions.contains(&row.version) => {}
                 Some(group) => group.versions.push(row.version.clone()),

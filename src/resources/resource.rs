@@ -1,13 +1,16 @@
 //! [`Resource`], a row of the table, with the rules that all kinds share.
 
 use crate::columns::{self, Column};
+use crate::custom::Kind;
 use crate::defaults::{self, Table};
 use crate::metadata;
 use crate::schema::ApplyNode;
 use jiff::Timestamp;
 use mini_api::{FieldError, Meta, Status, names};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// One served kind in one version.
 #[derive(Clone, Debug)]
@@ -31,15 +34,17 @@ pub struct Resource {
     /// Name of the schema: `io.k8s.api.core.v1.Pod`.
     pub definition: String,
     pub hooks: &'static Hooks,
+    /// What a definition says of a custom kind; built-in kinds have none.
+    pub custom: Option<Arc<Kind>>,
 }
 
 /// A path below an object: `pods/log`. `kind`, `group` and `version` are those of its body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subresource {
     pub name: &'static str,
-    pub kind: &'static str,
-    pub group: &'static str,
-    pub version: &'static str,
+    pub kind: Cow<'static, str>,
+    pub group: Cow<'static, str>,
+    pub version: Cow<'static, str>,
     pub verbs: &'static [&'static str],
 }
 
@@ -141,6 +146,9 @@ impl Resource {
     /// # Errors
     /// 400 where a value has not the type its schema asks for.
     pub fn normalize(&self, v: &mut Value) -> Result<Vec<String>, Status> {
+        if let Some(custom) = &self.custom {
+            return custom.normalize(self, v);
+        }
         crate::normalize::normalize(&self.definition, v)
     }
 
@@ -155,11 +163,17 @@ impl Resource {
     /// What server-side apply must know of the type of these objects.
     #[must_use]
     pub fn apply_schema(&self) -> ApplyNode {
+        if let Some(custom) = &self.custom {
+            return ApplyNode::of_custom(&custom.schema);
+        }
         ApplyNode::of(&self.definition)
     }
 
     /// Fills what the author left out, as upstream's decoder does. Idempotent.
     pub fn default(&self, v: &mut Value) {
+        if let Some(custom) = &self.custom {
+            return custom.default(v);
+        }
         (self.hooks.default)(v);
         defaults::apply(self.hooks.status, v);
     }
@@ -177,7 +191,10 @@ impl Resource {
         if self.hooks.generation {
             meta.insert("generation".to_owned(), 1.into());
         }
-        (self.hooks.prepare_create)(v);
+        match &self.custom {
+            Some(custom) => custom.prepare_create(v),
+            None => (self.hooks.prepare_create)(v),
+        }
     }
 
     /// Keeps from `old` what a request to this (sub)resource may not change, and counts the generation.
@@ -195,6 +212,9 @@ impl Resource {
             for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
                 set_or_remove(meta, field, from_old(field));
             }
+        }
+        if let Some(custom) = &self.custom {
+            return custom.prepare_update(new, old, subresource);
         }
         let has_status = self.subresource("status").is_some();
         let body = mini_api::meta::object_mut(new);
@@ -224,6 +244,10 @@ impl Resource {
         if self.stored() {
             metadata::validate(self, v, &mut errors);
         }
+        if let Some(custom) = &self.custom {
+            custom.validate(v, &mut errors);
+            return errors;
+        }
         (self.hooks.validate)(v, &mut errors);
         (self.hooks.validate_create)(v, &mut errors);
         errors
@@ -235,6 +259,10 @@ impl Resource {
         let mut errors = Vec::new();
         metadata::validate(self, new, &mut errors);
         metadata::validate_update(new, old, &mut errors);
+        if let Some(custom) = &self.custom {
+            custom.validate_update(new, old, subresource, &mut errors);
+            return errors;
+        }
         // A status is written often, and by components; what it may not touch was checked when it was written.
         if subresource != Some("status") {
             (self.hooks.validate)(new, &mut errors);
@@ -260,6 +288,7 @@ impl Resource {
         let value = path.split('.').try_fold(v, |v, name| v.get(name));
         Some(match value {
             Some(Value::String(s)) => s.clone(),
+            Some(Value::Null) | None if self.custom.is_some() => String::new(),
             Some(Value::Null) | None => match path {
                 "spec.unschedulable" | "spec.hostNetwork" => "false".to_owned(),
                 "status.replicas" | "status.successful" => "0".to_owned(),
@@ -271,28 +300,49 @@ impl Resource {
 
     /// Turns an object of this version into the one that is stored; see [`crate::Registry::stored_as`].
     pub fn to_stored(&self, v: &mut Value) {
-        if let Some(convert) = self.hooks.to_stored {
-            convert(v);
+        match (&self.custom, self.hooks.to_stored) {
+            (Some(custom), _) => custom.to_stored(v),
+            (None, Some(convert)) => convert(v),
+            (None, None) => {}
         }
     }
 
     /// Turns a stored object into one of this version.
-    pub fn from_stored(&self, v: &mut Value) {
-        if let Some(convert) = self.hooks.from_stored {
+    pub fn read_stored(&self, v: &mut Value) {
+        if let Some(custom) = &self.custom {
+            custom.read_stored(self, v);
+        } else if let Some(convert) = self.hooks.from_stored {
             convert(v);
+            let object = mini_api::meta::object_mut(v);
+            object.insert("apiVersion".to_owned(), self.api_version().into());
+            object.insert("kind".to_owned(), self.kind.clone().into());
         }
     }
 
     /// Whether stored bytes are not yet what this version serves.
     #[must_use]
     pub fn converts(&self) -> bool {
-        self.hooks.from_stored.is_some()
+        self.custom.as_ref().map_or(self.hooks.from_stored.is_some(), |custom| custom.converts())
+    }
+
+    /// The kind of lists: `PodList`.
+    #[must_use]
+    pub fn list_kind(&self) -> String {
+        self.custom.as_ref().map_or_else(|| format!("{}List", self.kind), |custom| custom.list_kind.clone())
     }
 
     /// The cells of this object's row, one for each of `columns`.
     #[must_use]
     pub fn cells(&self, v: &Value, now: Timestamp) -> Vec<Value> {
-        (self.hooks.cells)(v, now)
+        self.custom.as_ref().map_or_else(|| (self.hooks.cells)(v, now), |custom| custom.cells(v, now))
+    }
+
+    /// The definition of a subresource's body; `None` where it is the options of a connection.
+    pub(crate) fn body_of(&self, sub: &Subresource) -> Option<String> {
+        if (&*sub.group, &*sub.version, &*sub.kind) == (&*self.group, &*self.version, &*self.kind) {
+            return Some(self.definition.clone());
+        }
+        crate::schema::body(&sub.group, &sub.version, &sub.kind).map(|d| d.full_name())
     }
 }
 

@@ -1,8 +1,8 @@
 //! The rows. Order is the order of discovery; the first version of a group is its preferred one.
 
 use crate::kinds::{
-    api_service, autoscaling, batch, certificate, config, daemons, deployment, device, endpoints, event, flow, ingress,
-    lease, limits, metrics, namespace, networking, node, others, pod, policy, quota, rbac, replicas, service,
+    api_service, autoscaling, batch, certificate, config, crd, daemons, deployment, device, endpoints, event, flow,
+    ingress, lease, limits, metrics, namespace, networking, node, others, pod, policy, quota, rbac, replicas, service,
     service_account, service_range, storage, volume, webhook,
 };
 use crate::resource::{Hooks, Resource, Subresource};
@@ -92,9 +92,12 @@ impl Row {
 
     fn resource(&self) -> Resource {
         let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-        let short_group = match self.group {
-            "" => "core",
-            group => group.split('.').next().unwrap_or(group),
+        let package = match self.group {
+            "" => "io.k8s.api.core",
+            APIEXTENSIONS => "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions",
+            APIREGISTRATION => "io.k8s.kube-aggregator.pkg.apis.apiregistration",
+            METRICS => "io.k8s.metrics.pkg.apis.metrics",
+            group => &format!("io.k8s.api.{}", group.split('.').next().unwrap_or(group)),
         };
         Resource {
             group: self.group.to_owned(),
@@ -118,14 +121,9 @@ impl Row {
                 (None, "") => self.plural.to_owned(),
                 (None, group) => format!("{}.{group}", self.plural),
             },
-            definition: match self.group {
-                APIREGISTRATION => {
-                    format!("io.k8s.kube-aggregator.pkg.apis.{short_group}.{}.{}", self.version, self.kind)
-                }
-                METRICS => format!("io.k8s.metrics.pkg.apis.metrics.{}.{}", self.version, self.kind),
-                _ => format!("io.k8s.api.{short_group}.{}.{}", self.version, self.kind),
-            },
+            definition: format!("{package}.{}.{}", self.version, self.kind),
             hooks: self.hooks,
+            custom: None,
         }
     }
 
@@ -137,7 +135,7 @@ impl Row {
             "TokenRequest" => ("authentication.k8s.io", "v1"),
             _ => (self.group, self.version),
         };
-        Subresource { name, kind, group, version, verbs }
+        Subresource { name, kind: kind.into(), group: group.into(), version: version.into(), verbs }
     }
 }
 
@@ -152,6 +150,7 @@ const CERTIFICATES: &str = "certificates.k8s.io";
 const DEVICES: &str = "resource.k8s.io";
 const EVENTS: &str = "events.k8s.io";
 const FLOW: &str = "flowcontrol.apiserver.k8s.io";
+const APIEXTENSIONS: &str = "apiextensions.k8s.io";
 const AUTHN: &str = "authentication.k8s.io";
 const AUTHZ: &str = "authorization.k8s.io";
 const METRICS: &str = "metrics.k8s.io";
@@ -395,6 +394,12 @@ static ROWS: &[Row] =
             .hooks(&webhook::VALIDATING)
             .cluster()
             .categories(EXTENSIONS),
+        row(APIEXTENSIONS, "v1", "CustomResourceDefinition", "customresourcedefinitions")
+            .hooks(&crd::HOOKS)
+            .cluster()
+            .short(&["crd", "crds"])
+            .categories(EXTENSIONS)
+            .sub(&[("status", "CustomResourceDefinition", CHANGE)]),
         row("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses")
             .hooks(&others::PRIORITY_CLASS)
             .cluster()

@@ -31,6 +31,10 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
     let output = Output::negotiate(&call.headers, &call.query)?;
     let options = WriteOptions::parse(call, "CreateOptions")?;
     let (decoded, warnings) = decode::object(call, &call.resource, &body, options.fields)?;
+    if call.resource.custom.as_ref().is_some_and(|kind| kind.terminating) {
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(Status::forbidden(&call.resource.group, &call.resource.plural, decoded.name(), why));
+    }
     let bytes = object(call, decoded, options.dry_run, Owners::Update("")).await?;
     let mut response = get::answer(call, output, StatusCode::CREATED, &bytes)?;
     super::warn(&mut response, &warnings);
@@ -97,7 +101,9 @@ async fn store(
                 return Err(exists(resource, object.name()));
             }
             let mut value: Value = serde_json::from_slice(&template.at("")).map_err(Status::internal)?;
-            object::convert(resource, &mut value);
+            if resource.converts() {
+                resource.read_stored(&mut value);
+            }
             value.meta_mut().remove("resourceVersion");
             return Ok(Bytes::from(value.to_string()));
         }

@@ -7,12 +7,13 @@ use crate::body::Body;
 use crate::call::object_key;
 use crate::negotiate::Output;
 use crate::options::{DeleteOptions, Propagation};
-use crate::{Call, allocate, object};
+use crate::{Call, allocate, definitions, object};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use mini_api::{Meta, Status, Value};
 use mini_resources::Resource;
+use mini_resources::custom::names;
 use mini_store::{Entry, Error, Expect, Op};
 use std::sync::Arc;
 
@@ -142,6 +143,9 @@ async fn admit(call: &Call, name: &str, old: &Value, dry_run: bool) -> Result<()
 }
 
 fn step(resource: &Resource, old: &Value, options: &DeleteOptions) -> Result<Step, Status> {
+    if resource.group == definitions::GROUP && resource.plural == definitions::PLURAL && !old.is_deleting() {
+        return Ok(Step::Put(definition_step(old)));
+    }
     if resource.kind == "Namespace" && resource.group.is_empty() {
         return namespace_step(old, options);
     }
@@ -190,6 +194,22 @@ fn namespace_step(old: &Value, options: &DeleteOptions) -> Result<Step, Status> 
     set_finalizers(&mut new, &finalizers);
     new["status"]["phase"] = "Terminating".into();
     Ok(Step::Put(new))
+}
+
+/// A definition waits until its objects are gone.
+fn definition_step(old: &Value) -> Value {
+    let mut new = old.clone();
+    let now = mini_api::time::now();
+    let mut finalizers = old.pointer("/metadata/finalizers").and_then(Value::as_array).cloned().unwrap_or_default();
+    if !finalizers.iter().any(|f| f == definitions::FINALIZER) {
+        finalizers.push(definitions::FINALIZER.into());
+    }
+    let meta = new.meta_mut();
+    meta.insert("deletionTimestamp".to_owned(), now.clone().into());
+    meta.insert("finalizers".to_owned(), finalizers.into());
+    let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+    names::set_condition(&mut new, "Terminating", true, "InstanceDeletionPending", message, &now);
+    new
 }
 
 enum Grace {

@@ -186,7 +186,7 @@ pub(super) fn envelope(
     remaining: Option<usize>,
     items: &[Bytes],
 ) -> Bytes {
-    named(&format!("{}List", resource.kind), &resource.api_version(), revision, token, remaining, items)
+    named(&resource.list_kind(), &resource.api_version(), revision, token, remaining, items)
 }
 
 fn opening(kind: &str, api_version: &str, revision: &str, token: Option<&str>, remaining: Option<usize>) -> String {
@@ -228,7 +228,7 @@ fn respond(
     if total <= PIECE || !output.plain(total) {
         return output.respond(StatusCode::OK, envelope(&call.resource, revision, token, remaining, &items));
     }
-    let kind = format!("{}List", call.resource.kind);
+    let kind = call.resource.list_kind();
     let mut piece = BytesMut::from(opening(&kind, &call.resource.api_version(), revision, token, remaining).as_bytes());
     let mut items = items.into_iter().enumerate();
     let mut done = false;

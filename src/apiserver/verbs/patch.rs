@@ -36,6 +36,10 @@ impl Patch {
             STRATEGIC => Self::Strategic,
             other => return Err(negotiate::unsupported(other, &[JSON, MERGE, STRATEGIC, APPLY])),
         };
+        // Only types that are compiled in say how their lists merge.
+        if call.resource.custom.is_some() && call.info.subresource != "scale" && kind == STRATEGIC {
+            return Err(negotiate::unsupported(kind, &[JSON, MERGE, APPLY]));
+        }
         let value = negotiate::parse(Media::Json, body)
             .map_err(|e| Status::bad_request(format!("error decoding patch: {}", e.message)))?;
         if !value.is_object() && kind != JSON {

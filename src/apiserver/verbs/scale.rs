@@ -13,13 +13,19 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use mini_api::apply::typed::validate;
 use mini_api::{FieldError, FieldPath, Meta, Reason, Status, Value, patch};
-use mini_resources::ApplyNode;
+use mini_resources::custom::Scale;
+use mini_resources::{ApplyNode, Resource};
 use serde_json::json;
 
 pub(super) fn get(call: &Call) -> Result<Response<Body>, Status> {
     let output = Output::negotiate(&call.headers, &call.query)?;
     let entry = call.server.store.snapshot().get(&call.key(&call.info.name)).ok_or_else(|| call.not_found())?;
-    output.respond(StatusCode::OK, Bytes::from(scale_of(&object::read(&call.resource, &entry)?).to_string()))
+    let object = object::read(&call.resource, &entry)?;
+    if let Some(paths) = custom_paths(&call.resource).filter(|paths| paths.desired(&object).is_none()) {
+        let path = &paths.spec_replicas;
+        return Err(Status::internal(format!("the spec replicas field {path:?} does not exist")));
+    }
+    output.respond(StatusCode::OK, Bytes::from(scale_of(&call.resource, &object).to_string()))
 }
 
 pub(super) async fn update(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
@@ -31,7 +37,7 @@ pub(super) async fn update(call: &Call, body: Bytes) -> Result<Response<Body>, S
             call.info.name
         )));
     }
-    change(call, "UpdateOptions", |old, _| with_scale(old, &scale)).await
+    change(call, "UpdateOptions", |old, _| with_scale(&call.resource, old, &scale)).await
 }
 
 pub(super) async fn patch(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
@@ -40,13 +46,13 @@ pub(super) async fn patch(call: &Call, body: Bytes) -> Result<Response<Body>, St
     }
     let patch = Patch::parse(call, &body)?;
     let make = |old: &Value, _: &WriteOptions| {
-        let mut scale = scale_of(old);
+        let mut scale = scale_of(&call.resource, old);
         match &patch {
             Patch::Json(operations) => scale = patch::json::apply(&scale, operations)?,
             // A Scale has no lists, so strategic is plain merge.
             Patch::Merge(merge) | Patch::Strategic(merge) => patch::merge::apply(&mut scale, merge.clone()),
         }
-        with_scale(old, &scale)
+        with_scale(&call.resource, old, &scale)
     };
     change(call, "PatchOptions", make).await
 }
@@ -55,12 +61,13 @@ pub(super) async fn patch(call: &Call, body: Bytes) -> Result<Response<Body>, St
 async fn applied(call: &Call, body: &[u8]) -> Result<Response<Body>, Status> {
     let scale = apply::Config::parse(body, "autoscaling/v1", "Scale")?;
     let mut config = json!({"apiVersion": call.resource.api_version(), "kind": call.resource.kind, "metadata": {}});
-    for (map, name) in
-        [("metadata", "name"), ("metadata", "resourceVersion"), ("metadata", "uid"), ("spec", "replicas")]
-    {
-        if let Some(value) = scale.value.get(map).and_then(|m| m.get(name)) {
-            config[map][name] = value.clone();
+    for name in ["name", "resourceVersion", "uid"] {
+        if let Some(value) = scale.value.get("metadata").and_then(|m| m.get(name)) {
+            config["metadata"][name] = value.clone();
         }
+    }
+    if let Some(replicas) = scale.value.pointer("/spec/replicas") {
+        set_replicas(&call.resource, &mut config, replicas.clone());
     }
     let misfits = validate(&ApplyNode::of("io.k8s.api.autoscaling.v1.Scale"), &scale.value);
     if !misfits.is_empty() {
@@ -76,9 +83,10 @@ async fn applied(call: &Call, body: &[u8]) -> Result<Response<Body>, Status> {
 }
 
 /// An object with what its Scale says; an old revision or another uid is found out later.
-fn with_scale(old: &Value, scale: &Value) -> Result<Value, Status> {
+fn with_scale(resource: &Resource, old: &Value, scale: &Value) -> Result<Value, Status> {
     let mut new = old.clone();
-    new["spec"]["replicas"] = scale.pointer("/spec/replicas").cloned().unwrap_or_else(|| 0.into());
+    let replicas = scale.pointer("/spec/replicas").cloned().unwrap_or_else(|| 0.into());
+    set_replicas(resource, &mut new, replicas);
     for field in ["resourceVersion", "uid"] {
         let given = scale.text(&["metadata", field]);
         if !given.is_empty() {
@@ -97,7 +105,7 @@ async fn change(
     let options = WriteOptions::parse(call, options)?;
     let change = |old: &Value| -> Result<(Value, Warnings), Status> {
         let mut new = make(old, &options)?;
-        let replicas = new.pointer("/spec/replicas").cloned().unwrap_or_else(|| 0.into());
+        let replicas = replicas_of(&call.resource, &new);
         if replicas.as_i64().is_none_or(|n| n < 0) {
             let path = FieldPath::new("spec").child("replicas");
             let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
@@ -109,11 +117,11 @@ async fn change(
     let owners = if apply::asked(call) { Owners::Given } else { Owners::Update("scale") };
     let changed = change_object(call, Write { owners, ..Write::new("", options.dry_run) }, change).await?;
     let object: Value = serde_json::from_slice(&changed.bytes).map_err(Status::internal)?;
-    output.respond(StatusCode::OK, Bytes::from(scale_of(&object).to_string()))
+    output.respond(StatusCode::OK, Bytes::from(scale_of(&call.resource, &object).to_string()))
 }
 
 /// The Scale of a scalable object.
-fn scale_of(object: &Value) -> Value {
+fn scale_of(resource: &Resource, object: &Value) -> Value {
     let meta = |name: &str| object.get("metadata").and_then(|m| m.get(name)).cloned();
     let mut metadata = json!({});
     for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
@@ -122,18 +130,44 @@ fn scale_of(object: &Value) -> Value {
         }
     }
     let number = |path: &str| object.pointer(path).and_then(Value::as_i64).unwrap_or(0);
+    let (desired, observed, selector) = match custom_paths(resource) {
+        Some(paths) => (paths.desired(object).unwrap_or(0), paths.observed(object), paths.selector(object).to_owned()),
+        None => {
+            let selector = object.pointer("/spec/selector").map(selector_text).unwrap_or_default();
+            (number("/spec/replicas"), number("/status/replicas"), selector)
+        }
+    };
     let mut scale = json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": metadata,
-        "spec": {"replicas": number("/spec/replicas")},
-        "status": {"replicas": number("/status/replicas")},
+        "spec": {"replicas": desired},
+        "status": {"replicas": observed},
     });
-    let selector = object.pointer("/spec/selector").map(selector_text).unwrap_or_default();
     if !selector.is_empty() {
         scale["status"]["selector"] = selector.into();
     }
     scale
+}
+
+fn set_replicas(resource: &Resource, object: &mut Value, replicas: Value) {
+    match custom_paths(resource) {
+        Some(paths) => paths.set_desired(object, replicas),
+        None => object["spec"]["replicas"] = replicas,
+    }
+}
+
+fn replicas_of(resource: &Resource, object: &Value) -> Value {
+    let replicas = match custom_paths(resource) {
+        Some(paths) => paths.asked(object),
+        None => object.pointer("/spec/replicas"),
+    };
+    replicas.cloned().unwrap_or_else(|| 0.into())
+}
+
+/// Where the numbers of a custom kind are.
+fn custom_paths(resource: &Resource) -> Option<&Scale> {
+    resource.custom.as_ref()?.scale.as_ref()
 }
 
 /// A selector, labels alone or a whole `LabelSelector`, in query syntax.

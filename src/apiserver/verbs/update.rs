@@ -65,10 +65,10 @@ fn creates_on_update(resource: &Resource) -> bool {
 /// Kinds whose PUT must say which revision it replaces.
 fn needs_revision(resource: &Resource) -> bool {
     match resource.group.as_str() {
-        "coordination.k8s.io" | "node.k8s.io" | "admissionregistration.k8s.io" => true,
+        "coordination.k8s.io" | "node.k8s.io" | "admissionregistration.k8s.io" | "apiextensions.k8s.io" => true,
         "policy" => resource.plural == "poddisruptionbudgets",
         "storage.k8s.io" => resource.plural != "storageclasses",
-        _ => false,
+        _ => resource.custom.is_some(),
     }
 }
 
@@ -155,11 +155,11 @@ pub(crate) async fn change_object(
 }
 
 fn as_dry_run(resource: &Resource, bytes: &Bytes) -> Result<Bytes, Status> {
-    if resource.hooks.from_stored.is_none() {
+    if !resource.converts() {
         return Ok(bytes.clone());
     }
     let mut value: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
-    object::convert(resource, &mut value);
+    resource.read_stored(&mut value);
     Ok(Bytes::from(value.to_string()))
 }
 

@@ -5,6 +5,7 @@ use crate::body::{Body, BoxError};
 use crate::call::list_prefix;
 use crate::negotiate::{Include, Output, Shape};
 use crate::options::{Filter, ListOptions};
+use crate::registry::Following;
 use crate::{Call, object, table};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, Response, header};
@@ -80,6 +81,7 @@ pub(super) async fn run(call: &Call) -> Result<Response<Body>, Status> {
         next_bookmark: now + BOOKMARK,
         deadline: now + Duration::from_secs(seconds),
         draining: call.server.draining.clone(),
+        served: call.server.registry.follow(),
     };
     let stream = futures::stream::unfold(stream, |mut stream| async move {
         let bytes = stream.next().await?;
@@ -107,6 +109,7 @@ struct Stream {
     next_bookmark: Instant,
     deadline: Instant,
     draining: CancellationToken,
+    served: Following,
 }
 
 impl Stream {
@@ -125,6 +128,9 @@ impl Stream {
             let watcher = self.watcher.as_mut()?;
             let bookmark = if self.bookmarks { self.next_bookmark } else { self.deadline };
             tokio::select! {
+                // What has happened goes out before the watch ends.
+                biased;
+                () = self.draining.cancelled() => self.watcher = None,
                 item = watcher.next() => match item {
                     Some(WatchItem::Event(event)) => {
                         self.reached = event.entry.revision;
@@ -146,7 +152,7 @@ impl Stream {
                         return Some(self.form.bookmark(self.reached, false));
                     }
                 }
-                () = self.draining.cancelled() => self.watcher = None,
+                () = self.served.gone(&self.form.resource) => self.watcher = None,
             }
         }
     }

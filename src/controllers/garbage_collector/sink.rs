@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ApiResource, DynamicResourceScope, Resource};
 use mini_client::Sink;
 use serde::Deserialize;
+use tokio::sync::Notify;
 
 use super::graph::Node;
 use super::{Collector, Uid};
@@ -89,6 +90,25 @@ impl Sink<Stub> for RowSink {
     fn delete(&self, stub: Stub) {
         let suspects = self.collector.graph.lock().remove(&Self::uid(&stub));
         self.look_at(suspects);
+    }
+
+    fn advance(&self, _: u64) {}
+}
+
+/// Tells that some definition of a custom kind has changed.
+pub(super) struct Definitions(pub(super) Arc<Notify>);
+
+impl Sink<Stub> for Definitions {
+    fn replace(&self, _: Vec<Stub>, _: u64) {
+        self.0.notify_one();
+    }
+
+    fn apply(&self, _: Stub) {
+        self.0.notify_one();
+    }
+
+    fn delete(&self, _: Stub) {
+        self.0.notify_one();
     }
 
     fn advance(&self, _: u64) {}

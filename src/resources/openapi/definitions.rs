@@ -1,6 +1,7 @@
 //! The definitions a document needs, found by following references from the bodies of its paths.
 
 use super::Dialect;
+use crate::custom;
 use crate::schema::{self, Definition, Field, Type};
 use crate::{Registry, Resource};
 use flate2::read::DeflateDecoder;
@@ -8,11 +9,14 @@ use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hasher;
 use std::io::Read;
+use std::sync::Arc;
 
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
 const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
 const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
+const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 const FIELDS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1";
 const RAW: &str = "io.k8s.apimachinery.pkg.runtime.RawExtension";
 pub(crate) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
@@ -45,11 +49,14 @@ pub(crate) struct Definitions {
     done: BTreeSet<String>,
     /// Definition name → group, version, kind.
     kinds: BTreeMap<String, Vec<[String; 3]>>,
+    /// Custom kinds by the names of their objects' and lists' definitions.
+    custom: BTreeMap<String, Arc<Resource>>,
 }
 
 impl Definitions {
     pub(crate) fn new(dialect: Dialect, registry: &Registry) -> Self {
         let mut kinds: BTreeMap<String, Vec<[String; 3]>> = BTreeMap::new();
+        let mut custom = BTreeMap::new();
         let mut add = |definition: String, group: &str, version: &str, kind: &str| {
             let of = kinds.entry(definition).or_default();
             let kind = [group.to_owned(), version.to_owned(), kind.to_owned()];
@@ -60,15 +67,19 @@ impl Definitions {
         add(STATUS.to_owned(), "", "v1", "Status");
         for row in registry.iter() {
             add(row.definition.clone(), &row.group, &row.version, &row.kind);
-            add(list(row), &row.group, &row.version, &format!("{}List", row.kind));
+            add(list(row), &row.group, &row.version, &row.list_kind());
+            if row.custom.is_some() {
+                custom.insert(row.definition.clone(), row.clone());
+                custom.insert(list(row), row.clone());
+            }
             add(DELETE_OPTIONS.to_owned(), &row.group, &row.version, "DeleteOptions");
             for sub in &row.subresources {
-                if let Some(definition) = schema::body(sub.group, sub.version, sub.kind) {
-                    add(definition.full_name(), sub.group, sub.version, sub.kind);
+                if let Some(definition) = row.body_of(sub) {
+                    add(definition, &sub.group, &sub.version, &sub.kind);
                 }
             }
         }
-        Self { dialect, wanted: BTreeSet::new(), done: BTreeSet::new(), kinds }
+        Self { dialect, wanted: BTreeSet::new(), done: BTreeSet::new(), kinds, custom }
     }
 
     /// A reference to a definition, which the document then contains.
@@ -85,9 +96,10 @@ impl Definitions {
         std::iter::from_fn(move || {
             let name = self.wanted.pop_first()?;
             self.done.insert(name.clone());
-            let mut rendered = match schema::definition(&name) {
-                Some(definition) => self.definition(definition, descriptions.get(&name)),
-                None => self.scalar(&name, descriptions.get(&name)),
+            let mut rendered = match (self.custom.get(&name).cloned(), schema::definition(&name)) {
+                (Some(row), _) => self.custom(&name, &row),
+                (None, Some(definition)) => self.definition(definition, descriptions.get(&name)),
+                (None, None) => self.scalar(&name, descriptions.get(&name)),
             };
             if let Some(kinds) = self.kinds.get(&name) {
                 let kinds = kinds.iter().map(|[g, v, k]| json!({"group": g, "version": v, "kind": k}));
@@ -201,6 +213,22 @@ impl Definitions {
         if self.dialect == Dialect::V3 && out.contains_key("$ref") { json!({"allOf": [out]}) } else { out.into() }
     }
 
+    /// The objects or the lists of a custom kind.
+    fn custom(&mut self, name: &str, row: &Resource) -> Map<String, Value> {
+        let v2 = self.dialect == Dialect::V2;
+        let Some(kind) = &row.custom else { return Map::new() };
+        if name == row.definition {
+            let meta = self.dialect.reference(OBJECT_META);
+            let out = custom::openapi::definition(kind, v2, &meta);
+            if out.contains_key("properties") {
+                self.reference(OBJECT_META);
+            }
+            return out;
+        }
+        let (item, meta) = (self.reference(&row.definition), self.reference(LIST_META));
+        custom::openapi::list(&kind.list_kind, &row.kind, &item, &meta, v2)
+    }
+
     /// A type that is no struct.
     fn scalar(&self, name: &str, described: Option<&BTreeMap<String, String>>) -> Map<String, Value> {
         let v3 = self.dialect == Dialect::V3;
@@ -253,5 +281,6 @@ fn describe_metrics(definition: &Definition, field: &str) -> Option<String> {
 
 /// The name of the definition of a row's lists.
 pub(crate) fn list(row: &Resource) -> String {
-    format!("{}List", row.definition)
+    let package = row.definition.strip_suffix(row.kind.as_str()).unwrap_or_default();
+    format!("{package}{}", row.list_kind())
 }

@@ -2,7 +2,6 @@
 
 use super::Dialect;
 use super::definitions::{self, DELETE_OPTIONS, Definitions, PATCH, STATUS};
-use crate::schema;
 use crate::{Resource, Subresource};
 use serde_json::{Map, Value, json};
 
@@ -97,7 +96,7 @@ pub(crate) fn paths(row: &Resource, definitions: &mut Definitions) -> Vec<(Strin
     paths.add(&collection, own, &name, actions);
     paths.add(&item, own, &name, item_actions(&row.kind, &row.definition, &row.verbs));
     for sub in &row.subresources {
-        let kind = (sub.group, sub.version, sub.kind);
+        let kind = (&*sub.group, &*sub.version, &*sub.kind);
         let id = format!("{name}{}", title(sub.name));
         paths.add(&format!("{item}/{}", sub.name), kind, &id, sub_actions(row, sub));
     }
@@ -169,7 +168,7 @@ fn item_actions(kind: &str, definition: &str, verbs: &[&str]) -> Vec<Action> {
 
 fn sub_actions(row: &Resource, sub: &Subresource) -> Vec<Action> {
     // A body without a definition is that of a connection: `PodExecOptions` travel as query parameters.
-    let Some(definition) = schema::body(sub.group, sub.version, sub.kind).map(|d| d.full_name()) else {
+    let Some(definition) = row.body_of(sub) else {
         return sub.verbs.iter().filter_map(|verb| connect_action(row, sub, verb)).collect();
     };
     if sub.name == "log" {
@@ -177,9 +176,9 @@ fn sub_actions(row: &Resource, sub: &Subresource) -> Vec<Action> {
         actions.iter_mut().for_each(|a| a.answer = None);
         return actions;
     }
-    let mut actions = item_actions(sub.kind, &definition, sub.verbs);
+    let mut actions = item_actions(&sub.kind, &definition, sub.verbs);
     if sub.verbs.contains(&"create") {
-        actions.push(write_action("post", "post", "create", "Creates", sub.kind, &definition));
+        actions.push(write_action("post", "post", "create", "Creates", &sub.kind, &definition));
     }
     actions
 }
@@ -239,6 +238,10 @@ impl Paths<'_> {
 
     fn operation(&mut self, action: Action, id: &str, kind: &Value) -> Value {
         let dialect = self.definitions.dialect;
+        // Custom kinds have no strategies of merging.
+        let strategic = self.row.custom.is_none();
+        let patches = PATCHES.into_iter().filter(|media| strategic || !media.contains("strategic"));
+        let patches: Vec<&str> = patches.collect();
         let group = group_id(&self.row.group);
         let version = title(&self.row.version);
         let mut parameters: Vec<Value> = action.parameters.iter().map(|p| parameter(dialect, "query", *p)).collect();
@@ -253,7 +256,7 @@ impl Paths<'_> {
         if let Some((body, required)) = action.body {
             let schema = self.definitions.reference(&body);
             if dialect == Dialect::V3 {
-                let accepted: &[&str] = if action.name == "patch" { &PATCHES } else { &["*/*"] };
+                let accepted: &[&str] = if action.name == "patch" { &patches } else { &["*/*"] };
                 let content: Map<_, _> =
                     accepted.iter().map(|m| ((*m).to_owned(), json!({"schema": schema}))).collect();
                 set("requestBody", json!({"content": content, "required": required}));
@@ -289,7 +292,7 @@ impl Paths<'_> {
         }
         set("responses", responses);
         if dialect == Dialect::V2 {
-            set("consumes", if action.name == "patch" { PATCHES.as_slice().into() } else { json!(["*/*"]) });
+            set("consumes", if action.name == "patch" { patches.into() } else { json!(["*/*"]) });
             set("produces", media.into());
             set("schemes", json!(["https"]));
         }

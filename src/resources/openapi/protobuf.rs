@@ -44,6 +44,27 @@ impl Message {
         }
     }
 
+    fn double(&mut self, field: u64, number: Option<&Value>) {
+        if let Some(number) = number.and_then(Value::as_f64) {
+            self.varint(field << 3 | 1);
+            self.0.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+
+    fn count(&mut self, field: u64, number: Option<&Value>) {
+        if let Some(number) = number.and_then(Value::as_u64) {
+            self.varint(field << 3);
+            self.varint(number);
+        }
+    }
+
+    /// A value of any type, as YAML, which JSON is.
+    fn any(&mut self, field: u64, value: &Value) {
+        let mut any = Self::default();
+        any.bytes(2, format!("{value}\n").as_bytes());
+        self.message(field, &any);
+    }
+
     fn message(&mut self, field: u64, message: &Self) {
         self.bytes(field, &message.0);
     }
@@ -187,10 +208,40 @@ fn schema(value: &Value) -> Message {
     let mut out = Message::default();
     out.text(1, value.get("$ref"));
     out.text(2, value.get("format"));
+    out.text(3, value.get("title"));
     out.text(4, value.get("description"));
+    if let Some(default) = value.get("default") {
+        out.any(5, default);
+    }
+    for (field, name) in [(6, "multipleOf"), (7, "maximum"), (9, "minimum")] {
+        out.double(field, value.get(name));
+    }
+    for (field, name) in [(8, "exclusiveMaximum"), (10, "exclusiveMinimum"), (16, "uniqueItems")] {
+        out.flag(field, value.get(name));
+    }
+    for (field, name) in [
+        (11, "maxLength"),
+        (12, "minLength"),
+        (14, "maxItems"),
+        (15, "minItems"),
+        (17, "maxProperties"),
+        (18, "minProperties"),
+    ] {
+        out.count(field, value.get(name));
+    }
+    out.text(13, value.get("pattern"));
     out.texts(19, value.get("required"));
-    if let Some(value) = value.get("additionalProperties") {
-        out.message(21, &one_of(1, &schema(value)));
+    for member in value.get("enum").and_then(Value::as_array).into_iter().flatten() {
+        out.any(20, member);
+    }
+    match value.get("additionalProperties") {
+        Some(Value::Bool(allowed)) => {
+            let mut item = Message::default();
+            item.flag(2, Some(&Value::Bool(*allowed)));
+            out.message(21, &item);
+        }
+        Some(value) => out.message(21, &one_of(1, &schema(value))),
+        None => {}
     }
     if let Some(kind) = value.get("type").and_then(Value::as_str) {
         let mut item = Message::default();

@@ -114,14 +114,14 @@ fn the_index_names_each_group_version_and_changes_with_the_table() {
     let mut registry = registry();
     let index = v3_index(&registry);
     let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().expect("url");
-    assert_eq!(url, format!("/openapi/v3/apis/apps/v1?hash={}", hash(&registry)));
-    assert!(index["paths"]["api/v1"].is_object());
-    let before = hash(&registry);
-    assert_eq!(before, hash(&self::registry()));
+    assert!(url.starts_with("/openapi/v3/apis/apps/v1?hash="), "{url}");
+    assert_eq!(index, v3_index(&self::registry()));
     let mut row = registry.get("", "v1", "pods").expect("pods").as_ref().clone();
     row.kind = "Peapod".to_owned();
     registry.insert(row);
-    assert_ne!(before, hash(&registry));
+    let changed = v3_index(&registry);
+    assert_ne!(index["paths"]["api/v1"], changed["paths"]["api/v1"]);
+    assert_eq!(index["paths"]["apis/apps/v1"], changed["paths"]["apis/apps/v1"]);
 }
 
 /// Reads the wire format back as far as it must be right for any reader: fields and lengths nest.

@@ -1,8 +1,11 @@
 //! The built-in kinds' types as server-side apply sees them.
 
 use super::{Definition, Field, Type};
+use crate::custom::apply::CustomNode;
+use crate::custom::schema::Schema;
 use mini_api::apply::{ApplySchema, Child, Node, Scalar};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// A place in the schema of a kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +19,7 @@ enum Place {
     Field(&'static Field),
     /// Inside a list or a map.
     Type(&'static Type),
+    Custom(CustomNode),
 }
 
 /// Optional fields that are structs, not pointers to structs, upstream: there, if empty, whatever the client sent. So
@@ -53,11 +57,30 @@ impl ApplyNode {
         Self(super::definition(full_name).map_or(Place::Any, Place::Definition))
     }
 
+    /// The root of a custom kind.
+    pub(crate) fn of_custom(schema: &Arc<Schema>) -> Self {
+        Self(Place::Custom(CustomNode::root(schema)))
+    }
+
+    /// A place in a custom kind.
+    pub(crate) fn custom(node: CustomNode) -> Self {
+        Self(Place::Custom(node))
+    }
+
+    pub(crate) fn any() -> Self {
+        Self(Place::Any)
+    }
+
+    /// A scalar string.
+    pub(crate) fn string() -> Self {
+        Self(Place::Type(&Type::String))
+    }
+
     fn kind(&self) -> Option<&'static Type> {
         match self.0 {
             Place::Field(field) => Some(&field.kind),
             Place::Type(kind) => Some(kind),
-            Place::Any | Place::Definition(_) => None,
+            Place::Any | Place::Definition(_) | Place::Custom(_) => None,
         }
     }
 
@@ -79,6 +102,9 @@ impl ApplyNode {
 
 impl ApplySchema for ApplyNode {
     fn node(&self) -> Node {
+        if let Place::Custom(custom) = &self.0 {
+            return custom.node();
+        }
         let definition = self.definition().and_then(Definition::map_type);
         let map = Node::Map { atomic: self.field().and_then(Field::map_type).or(definition) == Some("atomic") };
         let Some(kind) = self.kind() else { return if self.0 == Place::Any { Node::Any } else { map } };
@@ -98,6 +124,9 @@ impl ApplySchema for ApplyNode {
     }
 
     fn child(&self, name: &str) -> Child<Self> {
+        if let Place::Custom(custom) = &self.0 {
+            return custom.child(name);
+        }
         if let Some(Type::Map(value)) = self.kind() {
             return Child::Item(Self(Place::Type(value)));
         }
@@ -117,14 +146,22 @@ impl ApplySchema for ApplyNode {
     }
 
     fn element(&self) -> Self {
+        if let Place::Custom(custom) = &self.0 {
+            return custom.element();
+        }
         Self(if let Some(Type::List(element)) = self.kind() { Place::Type(element) } else { Place::Any })
     }
 
     fn keys(&self) -> impl Iterator<Item = &str> {
-        self.list_type().into_iter().flat_map(|(_, keys)| keys).map(|key: &str| key)
+        let custom = if let Place::Custom(custom) = &self.0 { custom.keys() } else { &[] };
+        let own = self.list_type().into_iter().flat_map(|(_, keys)| keys).map(|key: &str| key);
+        custom.iter().map(String::as_str).chain(own)
     }
 
     fn default(&self, name: &str) -> Option<Value> {
+        if let Place::Custom(custom) = &self.0 {
+            return custom.default(name);
+        }
         let definition = self.definition()?;
         if let Some((.., value)) = KEY_DEFAULTS.iter().find(|(d, field, _)| *d == definition.name && *field == name) {
             return Some((*value).into());

@@ -4,6 +4,8 @@
 
 mod apply;
 mod certificates;
+mod custom_kinds;
+mod custom_schemas;
 mod deletes;
 mod discovery;
 mod harness;
