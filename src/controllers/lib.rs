@@ -16,6 +16,7 @@ mod endpointslice_mirroring;
 #[cfg(test)]
 mod fake;
 mod garbage_collector;
+mod hpa;
 mod job;
 mod legacy_token;
 mod load_balancer;
@@ -119,6 +120,7 @@ pub fn spawn(
         start!(ttl_after_finished::Controller::new(&client, &caches));
         start!(daemon_set::Controller::new(&client, &caches, recorder("daemonset-controller")));
         start!(stateful_set::Controller::new(&client, &caches, recorder("statefulset-controller")));
+        start!(hpa::Controller::new(&client, &caches, recorder("horizontal-pod-autoscaler")));
         start!(disruption::Controller::new(&client, &caches, recorder("controllermanager")));
         start!(endpointslice::Controller::new(&client, &caches));
         start!(endpoints::Controller::new(&client, &caches));

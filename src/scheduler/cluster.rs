@@ -63,6 +63,11 @@ impl Cluster {
         self.nodes.values().filter(|state| state.node.is_some())
     }
 
+    /// A node there is.
+    pub(crate) fn node(&self, name: &str) -> Option<&NodeState> {
+        self.nodes.get(name).filter(|state| state.node.is_some())
+    }
+
     pub(crate) fn knows(&self, pod: &Pod) -> bool {
         self.places.contains_key(uid(pod))
     }
@@ -119,11 +124,16 @@ impl Cluster {
 
     fn insert(&mut self, pod: &Arc<Pod>, node: &str, assumed: bool) {
         self.remove_pod(pod);
-        let needs = needs(pod);
+        self.put_back(node, &Placed { pod: pod.clone(), needs: needs(pod), assumed });
+    }
+
+    /// Puts a pod that was taken off its node there again.
+    pub(crate) fn put_back(&mut self, node: &str, placed: &Placed) {
+        let uid = uid(&placed.pod).to_owned();
         let state = self.nodes.entry(node.to_owned()).or_default();
-        state.taken.add(&needs);
-        state.pods.insert(uid(pod).to_owned(), Placed { pod: pod.clone(), needs, assumed });
-        self.places.insert(uid(pod).to_owned(), node.to_owned());
+        state.taken.add(&placed.needs);
+        state.pods.insert(uid.clone(), placed.clone());
+        self.places.insert(uid, node.to_owned());
     }
 
     /// Takes a pod off its node; tells whether it was on one.

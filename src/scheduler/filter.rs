@@ -19,6 +19,7 @@ use crate::resources::needs;
 
 pub(crate) use affinity::{Term, matches_term};
 pub(crate) use node_affinity::{holds, matches_preference};
+pub(crate) use spread::Soft;
 pub(crate) use taints::unwanted;
 
 /// The nodes that can take the pod, or upstream's sentence about why none can.
@@ -53,6 +54,27 @@ pub(crate) fn feasible<'a>(
     let mut told: Vec<_> = reasons.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     told.sort();
     Err(format!("0/{count} nodes are available: {}.", told.join(", ")))
+}
+
+/// Whether one node can take the pod.
+pub(crate) fn fits_on(
+    pod: &Pod,
+    volumes: &PodVolumes,
+    cluster: &Cluster,
+    namespaces: &Cache<Namespace>,
+    name: &str,
+) -> bool {
+    let inter_pod = inter_pod::Facts::gather(pod, cluster, namespaces);
+    let spread = spread::Facts::gather(pod, cluster);
+    let fits = |state: &NodeState| check(pod, state, &needs(pod), volumes, &inter_pod, &spread).is_empty();
+    cluster.node(name).is_some_and(fits)
+}
+
+/// Whether other pods are all that may keep the pod off a node.
+pub(crate) fn may_fit(pod: &Pod, state: &NodeState) -> bool {
+    taints::unschedulable(pod, state).is_none()
+        && taints::untolerated(pod, state).is_none()
+        && node_affinity::refuses(pod, state).is_none()
 }
 
 /// The first plugin that refuses a node tells its reasons; later ones are not asked.

@@ -7,6 +7,7 @@ mod bind;
 mod claims;
 mod cluster;
 mod filter;
+mod preempt;
 mod resources;
 mod score;
 mod selection;
@@ -15,15 +16,18 @@ mod waiting;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use mini_client::{Cache, Caches, CancellationToken, Change, Client, Recorder};
 use mini_telemetry::Component;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use bind::{Binder, Bound};
+use bind::{Binder, Bound, Promise};
 use claims::Claims;
+use claims::PodVolumes;
 use cluster::{Cluster, News};
-use waiting::{Key, Waiting};
+use preempt::{Nominated, Why};
+use waiting::{Key, Line, Waiting};
 
 /// Pods that name another scheduler are left alone.
 const NAME: &str = "default-scheduler";
@@ -35,9 +39,11 @@ pub fn spawn(client: Client, caches: Caches, component: Component, cancel: Cance
     tokio::spawn(async move {
         let (pods, nodes) = (caches.of::<Pod>(), caches.of::<Node>());
         let (claims, namespaces) = (Claims::new(&caches), caches.of::<Namespace>());
+        let budgets = caches.of::<PodDisruptionBudget>();
         tokio::select! {
             () = cancel.cancelled() => return,
-            _ = async { tokio::join!(pods.synced(), nodes.synced(), claims.synced(), namespaces.synced()) } => {}
+            _ = async { tokio::join!(
+                pods.synced(), nodes.synced(), claims.synced(), namespaces.synced(), budgets.synced()) } => {}
         }
         component.ready();
         let recorder = Recorder::new(client.clone(), NAME, "");
@@ -46,10 +52,13 @@ pub fn spawn(client: Client, caches: Caches, component: Component, cancel: Cance
             binder: Binder { client, recorder, outcomes: sender },
             cluster: Cluster::default(),
             waiting: Waiting::default(),
+            line: Line::default(),
+            nominated: Nominated::default(),
             pods,
             nodes,
             claims,
             namespaces,
+            budgets,
         };
         tokio::select! {
             () = cancel.cancelled() => {}
@@ -62,10 +71,13 @@ struct Scheduler {
     binder: Binder,
     cluster: Cluster,
     waiting: Waiting,
+    line: Line,
+    nominated: Nominated,
     pods: Cache<Pod>,
     nodes: Cache<Node>,
     claims: Claims,
     namespaces: Cache<Namespace>,
+    budgets: Cache<PodDisruptionBudget>,
 }
 
 impl Scheduler {
@@ -85,8 +97,14 @@ impl Scheduler {
                 Some(_) = classes.next() => self.retry_for_volumes(),
                 Some(bound) = outcomes.recv() => self.bound(bound),
                 Some(key) = queue.next() => {
-                    self.schedule(&key);
-                    queue.done(&key);
+                    let pod = self.pods.get(&key.namespace, &key.name);
+                    self.line.push(key, pod.map_or(0, |pod| selection::priority(&pod)));
+                }
+                () = std::future::ready(()), if !self.line.is_empty() => {
+                    if let Some(key) = self.line.pop() {
+                        self.schedule(&key);
+                        queue.done(&key);
+                    }
                 }
                 else => return,
             }
@@ -99,18 +117,21 @@ impl Scheduler {
         match change {
             Change::Deleted(_) => {
                 self.waiting.forget(&key);
+                self.nominated.forget(pod);
                 if self.cluster.remove_pod(pod) {
                     self.waiting.retry_all();
                 }
             }
             _ if selection::is_finished(pod) => {
                 self.waiting.forget(&key);
+                self.nominated.forget(pod);
                 if self.cluster.remove_pod(pod) {
                     self.waiting.retry_all();
                 }
             }
             _ if selection::node(pod).is_some() => {
                 self.waiting.forget(&key);
+                self.nominated.forget(pod);
                 match self.cluster.place(pod) {
                     News::None => {}
                     News::Placed => self.retry_those(selection::has_affinity),
@@ -118,6 +139,7 @@ impl Scheduler {
                 }
             }
             _ if selection::is_ours(pod) => {
+                self.nominated.note(pod);
                 if selection::is_gated(pod) {
                     self.binder.tell_gated(pod);
                 } else if change.old().is_none_or(|old| selection::concerns(old, pod)) {
@@ -182,17 +204,19 @@ impl Scheduler {
             Ok(volumes) => volumes,
             Err(why) => {
                 let count = self.cluster.nodes().count();
-                self.binder.tell_unschedulable(&pod, &format!("0/{count} nodes are available: {why}."));
+                let why = format!(
+                    "0/{count} nodes are available: {why}. preemption: 0/{count} nodes are available: \
+                     {count} Preemption is not helpful for scheduling."
+                );
+                self.binder.tell_unschedulable(&pod, &why, Promise::None);
                 return self.waiting.park(key.clone());
             }
         };
-        let nodes = match filter::feasible(&pod, &volumes, &self.cluster, &self.namespaces) {
-            Ok(nodes) => nodes,
-            Err(why) => {
-                self.binder.tell_unschedulable(&pod, &why);
-                return self.waiting.park(key.clone());
-            }
+        let names = match self.feasible(&pod, &volumes) {
+            Ok(names) => names,
+            Err(why) => return self.give_up(key, &pod, &volumes, &why),
         };
+        let nodes: Vec<_> = names.iter().filter_map(|name| self.cluster.node(name)).collect();
         let Some(node) = score::best(&pod, &nodes, &self.cluster, &self.namespaces) else { return };
         let chosen = nodes.iter().find(|state| state.name() == node);
         let choices = chosen.and_then(|state| volumes.choose(state).ok()).unwrap_or_default();
@@ -203,6 +227,53 @@ impl Scheduler {
             self.binder.prepare_volumes(pod, choices);
             self.waiting.rest(key.clone());
         }
+    }
+}
+
+impl Scheduler {
+    /// The nodes that can take a pod, with the pods there that they are promised to and without them.
+    fn feasible(&mut self, pod: &Pod, volumes: &PodVolumes) -> Result<Vec<String>, String> {
+        let promised = self.nominated.stand_in(pod, &mut self.cluster);
+        let found = filter::feasible(pod, volumes, &self.cluster, &self.namespaces);
+        let mut found: Result<Vec<_>, _> =
+            found.map(|nodes| nodes.into_iter().map(|state| state.name().to_owned()).collect());
+        for other in &promised {
+            self.cluster.remove_pod(other);
+        }
+        if let (Ok(names), false) = (&mut found, promised.is_empty()) {
+            // Those promised may never come, and must not be what makes the pod fit.
+            names.retain(|name| filter::fits_on(pod, volumes, &self.cluster, &self.namespaces, name));
+            if names.is_empty() {
+                let alone = filter::feasible(pod, volumes, &self.cluster, &self.namespaces);
+                return Err(alone.err().unwrap_or_else(|| "no node fits with the pods that are to come".to_owned()));
+            }
+        }
+        found
+    }
+
+    /// The pod fits nowhere: others go for it, or it waits.
+    fn give_up(&mut self, key: &Key, pod: &Arc<Pod>, volumes: &PodVolumes, why: &str) {
+        if self.cluster.nodes().next().is_none() {
+            self.binder.tell_unschedulable(pod, why, Promise::None);
+            return self.waiting.park(key.clone());
+        }
+        match self.preempt(pod, volumes) {
+            Ok(choice) => {
+                let displaced = self.nominated.displaced(pod, &choice.node);
+                displaced.iter().for_each(|other| self.nominated.forget(other));
+                self.nominated.promise(pod, &choice.node);
+                self.binder.tell_unschedulable(pod, why, Promise::Node(&choice.node));
+                self.binder.preempt(pod, &choice.node, choice.victims, displaced);
+            }
+            Err(no) => {
+                let promise = if matches!(no, Why::Nodes(_)) { Promise::None } else { Promise::Keep };
+                if matches!(promise, Promise::None) {
+                    self.nominated.forget(pod);
+                }
+                self.binder.tell_unschedulable(pod, &format!("{why} {}", no.tell()), promise);
+            }
+        }
+        self.waiting.park(key.clone());
     }
 }
 

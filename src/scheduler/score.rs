@@ -1,6 +1,8 @@
 //! Which of the nodes that can take a pod should: the emptiest and most even one that its preferences allow.
 
-use k8s_openapi::api::core::v1::{Namespace, Pod, WeightedPodAffinityTerm};
+mod images;
+
+use k8s_openapi::api::core::v1::{Namespace, Pod, PodAffinityTerm, WeightedPodAffinityTerm};
 use mini_client::Cache;
 
 use crate::cluster::{Cluster, NodeState};
@@ -26,6 +28,7 @@ pub(crate) fn best(
     let company = |state: &NodeState| company(pod, state, cluster, namespaces);
     let kin = |state: &NodeState| kin(pod, state);
     let (most_taints, most_preference, most_kin) = (most(&taints), most(&preference), most(&kin));
+    let (images, spread) = (images::Spread::of(pod, cluster), crate::filter::Soft::gather(pod, cluster));
     let most_company = nodes.iter().map(|state| company(state).abs()).max().unwrap_or_default().max(1);
     let score = |state: &NodeState| {
         room(pod, state)
@@ -33,7 +36,8 @@ pub(crate) fn best(
             + 3 * (100 - 100 * taints(state) / most_taints)
             + 2 * (100 * preference(state) / most_preference)
             + 2 * (100 * company(state) / most_company)
-            + 2 * (100 - 100 * kin(state) / most_kin)
+            + if spread.is_empty() { 2 * (100 - 100 * kin(state) / most_kin) } else { 2 * spread.score(state, nodes) }
+            + images.score(pod, state)
     };
     let scored = nodes.iter().map(|state| (score(state), std::cmp::Reverse(state.name())));
     scored.max().map(|(_, name)| name.0.to_owned())
@@ -84,5 +88,40 @@ fn company(pod: &Pod, state: &NodeState, cluster: &Cluster, namespaces: &Cache<N
         i64::from(term.weight) * i64::try_from(count).unwrap_or_default()
     };
     let sum = |terms: Option<&[WeightedPodAffinityTerm]>| terms.unwrap_or_default().iter().map(weigh).sum::<i64>();
-    sum(near) - sum(far)
+    sum(near) - sum(far) + wished_by_others(pod, state, cluster, namespaces)
+}
+
+/// The same from the other side: what pods around the node would rather have near or far. What they require counts
+/// like the weakest wish.
+fn wished_by_others(pod: &Pod, state: &NodeState, cluster: &Cluster, namespaces: &Cache<Namespace>) -> i64 {
+    let mut sum = 0;
+    for other in cluster.nodes() {
+        for placed in other.pods.values() {
+            let Some(affinity) = placed.pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref()) else { continue };
+            let mut count = |term: &PodAffinityTerm, weight: i64| {
+                let term = Term::of(term, &placed.pod);
+                let here = state.label(&term.topology);
+                let near = here.is_some() && other.label(&term.topology) == here;
+                if near && matches_term(&term, pod, namespaces) {
+                    sum += weight;
+                }
+            };
+            let near = affinity.pod_affinity.as_ref();
+            for term in near.iter().flat_map(|a| a.required_during_scheduling_ignored_during_execution.iter().flatten())
+            {
+                count(term, 1);
+            }
+            for wish in
+                near.iter().flat_map(|a| a.preferred_during_scheduling_ignored_during_execution.iter().flatten())
+            {
+                count(&wish.pod_affinity_term, i64::from(wish.weight));
+            }
+            let far = affinity.pod_anti_affinity.as_ref();
+            for wish in far.iter().flat_map(|a| a.preferred_during_scheduling_ignored_during_execution.iter().flatten())
+            {
+                count(&wish.pod_affinity_term, -i64::from(wish.weight));
+            }
+        }
+    }
+    sum
 }

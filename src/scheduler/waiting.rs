@@ -1,6 +1,7 @@
 //! Pods that wait: those to be tried now or after their back-off, and those that fit nowhere until something changes.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -12,7 +13,7 @@ const AT_LEAST: Duration = Duration::from_secs(300);
 const FIRST: Duration = Duration::from_millis(50);
 const LAST: Duration = Duration::from_secs(10);
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) namespace: String,
     pub(crate) name: String,
@@ -24,6 +25,28 @@ impl Key {
             namespace: pod.metadata.namespace.clone().unwrap_or_default(),
             name: pod.metadata.name.clone().unwrap_or_default(),
         }
+    }
+}
+
+/// Pods to be tried now: the most important ones first, then those that came first.
+#[derive(Default)]
+pub(crate) struct Line {
+    heap: BinaryHeap<(i32, Reverse<u64>, Key)>,
+    sequence: u64,
+}
+
+impl Line {
+    pub(crate) fn push(&mut self, key: Key, priority: i32) {
+        self.sequence += 1;
+        self.heap.push((priority, Reverse(self.sequence), key));
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Key> {
+        self.heap.pop().map(|(.., key)| key)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.heap.is_empty()
     }
 }
 

@@ -8,8 +8,10 @@ use crate::defaults::{self, Default, Table};
 use crate::resource::Hooks;
 use jiff::Timestamp;
 use mini_api::meta::{child_mut, object_mut};
-use mini_api::{Meta, names};
+use mini_api::{Meta, cron, names};
 use serde_json::{Value, json};
+
+mod job;
 
 /// A CronJob's name gets 11 characters appended for each of its Jobs.
 const CRON_NAME_MAX: usize = 52;
@@ -19,18 +21,10 @@ pub(crate) const JOB: Hooks = Hooks {
     status: &[("status", Default::Map)],
     prepare_create: own_pods,
     name: names::is_dns1123_subdomain,
-    validate: |v, errors| validate_job(&At::root(v).get("spec"), true, errors),
+    validate: |v, errors| job::validate(v.name(), &At::root(v).get("spec"), true, errors),
     validate_update: |new, old, subresource, errors| {
         if subresource.is_none() {
-            let (new, old) = (At::root(new).get("spec"), At::root(old).get("spec"));
-            for field in
-                ["selector", "template", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy"]
-            {
-                new.get(field).immutable(&old.get(field), errors);
-            }
-            if new.get("completionMode").text() != "Indexed" {
-                new.get("completions").immutable(&old.get("completions"), errors);
-            }
+            job::validate_update(new, old, errors);
         }
     },
     columns: &[
@@ -74,7 +68,17 @@ pub(crate) const CRON_JOB: Hooks = Hooks {
         for field in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
             spec.get(field).non_negative(errors);
         }
-        validate_job(&spec.get("jobTemplate").get("spec"), false, errors);
+        let zone = spec.get("timeZone");
+        match zone.text() {
+            _ if !zone.is_set() => {}
+            "" => errors.push(zone.invalid("timeZone must be nil or non-empty string")),
+            name if name.eq_ignore_ascii_case("local") => errors.push(
+                zone.invalid("timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"),
+            ),
+            name if cron::zone(name).is_none() => errors.push(zone.invalid(format!("unknown time zone {name}"))),
+            _ => {}
+        }
+        job::validate("", &spec.get("jobTemplate").get("spec"), false, errors);
     },
     columns: &[
         NAME,
@@ -162,27 +166,6 @@ fn own_pods(v: &mut Value) {
     spec.insert("selector".to_owned(), json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}));
 }
 
-fn validate_job(spec: &At<'_>, whole: bool, errors: &mut Errors) {
-    for field in ["parallelism", "completions", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"] {
-        spec.get(field).non_negative(errors);
-    }
-    spec.get("completionMode").one_of(&["Indexed", "NonIndexed"], errors);
-    if spec.get("completionMode").text() == "Indexed" && !spec.get("completions").is_set() {
-        let detail = "when completion mode is Indexed";
-        errors.push(spec.get("completions").required(detail));
-    }
-    if whole && !spec.get("selector").is_set() {
-        errors.push(spec.get("selector").required(""));
-    }
-    let pods = spec.get("template");
-    template::validate(&pods, errors);
-    let policy = pods.get("spec").get("restartPolicy");
-    if !matches!(policy.text(), "OnFailure" | "Never") {
-        errors.push(mini_api::FieldError::required(&policy.path, "valid values: \"OnFailure\", \"Never\""));
-    }
-}
-
-/// Five fields of cron's notation, or one of its names.
 fn schedule(at: &At<'_>, errors: &mut Errors) {
     let text = at.text();
     if text.is_empty() {
@@ -193,10 +176,8 @@ fn schedule(at: &At<'_>, errors: &mut Errors) {
         errors.push(at.invalid("cannot use TZ or CRON_TZ in schedule, use timeZone field instead"));
         return;
     }
-    let named = ["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
-    let fields = text.split_whitespace().count();
-    if !named.contains(&text) && !text.starts_with("@every ") && fields != 5 {
-        errors.push(at.invalid(format!("expected exactly 5 fields, found {fields}: [{text}]")));
+    if let Err(why) = cron::Schedule::parse(text) {
+        errors.push(at.invalid(why));
     }
 }
 

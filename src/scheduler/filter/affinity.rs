@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod, PodAffinityTerm};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use kube::core::{Selector, SelectorExt};
 use mini_client::Cache;
 
@@ -36,6 +36,12 @@ impl Term {
             let keys = term.match_label_keys.iter().flatten();
             let same = keys.filter_map(|key| Some((key.clone(), own.get(key)?.clone())));
             selector.match_labels.get_or_insert_default().extend(same);
+            let keys = term.mismatch_label_keys.iter().flatten();
+            let other = keys.filter_map(|key| {
+                let values = Some(vec![own.get(key)?.clone()]);
+                Some(LabelSelectorRequirement { key: key.clone(), operator: "NotIn".to_owned(), values })
+            });
+            selector.match_expressions.get_or_insert_default().extend(other);
         }
         Self {
             topology: term.topology_key.clone(),

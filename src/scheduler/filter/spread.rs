@@ -7,7 +7,42 @@ use kube::core::{Selector, SelectorExt};
 
 use super::affinity::compile;
 use super::node_affinity::selects;
+use super::taints::{unschedulable, untolerated};
 use crate::cluster::{Cluster, NodeState};
+
+const SOFT: &str = "ScheduleAnyway";
+
+/// Constraints that should hold.
+pub(crate) struct Soft(Vec<Constraint>);
+
+impl Soft {
+    pub(crate) fn gather(pod: &Pod, cluster: &Cluster) -> Self {
+        let constraints = pod.spec.as_ref().and_then(|spec| spec.topology_spread_constraints.as_deref());
+        let soft = constraints.unwrap_or_default().iter().filter(|constraint| constraint.when_unsatisfiable == SOFT);
+        Self(soft.filter_map(|constraint| Constraint::count(constraint, pod, cluster)).collect())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// 0 to 100: the fewer matching pods around a node the better. Many domains weigh more than few.
+    pub(crate) fn score(&self, state: &NodeState, nodes: &[&NodeState]) -> i64 {
+        let crowd = |state: &NodeState| -> Option<f64> {
+            let crowds = self.0.iter().map(|constraint| {
+                let here = constraint.counts.get(state.label(&constraint.topology)?).copied().unwrap_or_default();
+                let domains = f64::from(u32::try_from(constraint.counts.len()).unwrap_or(u32::MAX));
+                let skew = f64::from(i32::try_from(constraint.max_skew - 1).unwrap_or(i32::MAX));
+                Some(f64::from(i32::try_from(here).unwrap_or(i32::MAX)) * (domains + 2.0).ln() + skew)
+            });
+            crowds.sum()
+        };
+        let Some(here) = crowd(state) else { return 0 };
+        let all: Vec<f64> = nodes.iter().filter_map(|state| crowd(state)).collect();
+        let (least, most) = (all.iter().copied().fold(f64::MAX, f64::min), all.iter().copied().fold(0.0, f64::max));
+        if most <= 0.0 { 100 } else { (100.0 * (most + least - here) / most) as i64 }
+    }
+}
 
 /// Per constraint: how many matching pods each domain holds.
 pub(super) struct Facts(Vec<Constraint>);
@@ -28,7 +63,7 @@ fn matches(selector: &Selector, pod: &Pod) -> bool {
 impl Facts {
     pub(super) fn gather(pod: &Pod, cluster: &Cluster) -> Self {
         let constraints = pod.spec.as_ref().and_then(|spec| spec.topology_spread_constraints.as_deref());
-        let hard = |constraint: &&TopologySpreadConstraint| constraint.when_unsatisfiable == "DoNotSchedule";
+        let hard = |constraint: &&TopologySpreadConstraint| constraint.when_unsatisfiable != SOFT;
         let constraints = constraints.unwrap_or_default().iter().filter(hard);
         Self(constraints.filter_map(|constraint| Constraint::count(constraint, pod, cluster)).collect())
     }
@@ -57,8 +92,13 @@ impl Constraint {
         selector.match_labels.get_or_insert_default().extend(same);
         let nothing = constraint.label_selector.is_none();
         let selector = compile(Some(&selector))?;
-        let counts_node =
-            |state: &&NodeState| constraint.node_affinity_policy.as_deref() == Some("Ignore") || selects(pod, state);
+        let affine =
+            |state: &NodeState| constraint.node_affinity_policy.as_deref() == Some("Ignore") || selects(pod, state);
+        let borne = |state: &NodeState| {
+            constraint.node_taints_policy.as_deref() != Some("Honor")
+                || (untolerated(pod, state).is_none() && unschedulable(pod, state).is_none())
+        };
+        let counts_node = |state: &&NodeState| affine(state) && borne(state);
         let mut counts: HashMap<String, i64> = HashMap::new();
         for state in cluster.nodes().filter(counts_node) {
             let Some(domain) = state.label(&constraint.topology_key) else { continue };
