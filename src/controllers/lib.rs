@@ -35,6 +35,7 @@ mod signing;
 mod stateful_set;
 mod storage;
 mod taint_eviction;
+mod token_cleaner;
 mod ttl_after_finished;
 mod write;
 
@@ -120,6 +121,7 @@ pub fn spawn(
         start!(ttl_after_finished::Controller::new(&client, &caches));
         start!(daemon_set::Controller::new(&client, &caches, recorder("daemonset-controller")));
         start!(stateful_set::Controller::new(&client, &caches, recorder("statefulset-controller")));
+        start!(token_cleaner::Controller::new(&client, &caches));
         start!(hpa::Controller::new(&client, &caches, recorder("horizontal-pod-autoscaler")));
         start!(disruption::Controller::new(&client, &caches, recorder("controllermanager")));
         start!(endpointslice::Controller::new(&client, &caches));

@@ -2,6 +2,8 @@
 
 mod images;
 
+use std::collections::HashMap;
+
 use k8s_openapi::api::core::v1::{Namespace, Pod, PodAffinityTerm, WeightedPodAffinityTerm};
 use mini_client::Cache;
 
@@ -25,7 +27,8 @@ pub(crate) fn best(
     let most = |of: &dyn Fn(&NodeState) -> i64| nodes.iter().map(|state| of(state)).max().unwrap_or_default().max(1);
     let taints = |state: &NodeState| i64::try_from(unwanted(pod, state)).unwrap_or_default();
     let preference = |state: &NodeState| matches_preference(pod, state);
-    let company = |state: &NodeState| company(pod, state, cluster, namespaces);
+    let wishes = wishes(pod, cluster, namespaces);
+    let company = |state: &NodeState| company(pod, state, cluster, namespaces) + wished(&wishes, state);
     let kin = |state: &NodeState| kin(pod, state);
     let (most_taints, most_preference, most_kin) = (most(&taints), most(&preference), most(&kin));
     let (images, spread) = (images::Spread::of(pod, cluster), crate::filter::Soft::gather(pod, cluster));
@@ -88,40 +91,43 @@ fn company(pod: &Pod, state: &NodeState, cluster: &Cluster, namespaces: &Cache<N
         i64::from(term.weight) * i64::try_from(count).unwrap_or_default()
     };
     let sum = |terms: Option<&[WeightedPodAffinityTerm]>| terms.unwrap_or_default().iter().map(weigh).sum::<i64>();
-    sum(near) - sum(far) + wished_by_others(pod, state, cluster, namespaces)
+    sum(near) - sum(far)
 }
 
-/// The same from the other side: what pods around the node would rather have near or far. What they require counts
-/// like the weakest wish.
-fn wished_by_others(pod: &Pod, state: &NodeState, cluster: &Cluster, namespaces: &Cache<Namespace>) -> i64 {
-    let mut sum = 0;
-    for other in cluster.nodes() {
-        for placed in other.pods.values() {
+/// The same from the other side, by topology and value: what placed pods would rather have near or far. What they
+/// require counts like the weakest wish.
+fn wishes(pod: &Pod, cluster: &Cluster, namespaces: &Cache<Namespace>) -> HashMap<(String, String), i64> {
+    let mut sums: HashMap<(String, String), i64> = HashMap::new();
+    for state in cluster.nodes() {
+        for placed in state.pods.values() {
             let Some(affinity) = placed.pod.spec.as_ref().and_then(|spec| spec.affinity.as_ref()) else { continue };
             let mut count = |term: &PodAffinityTerm, weight: i64| {
                 let term = Term::of(term, &placed.pod);
-                let here = state.label(&term.topology);
-                let near = here.is_some() && other.label(&term.topology) == here;
-                if near && matches_term(&term, pod, namespaces) {
-                    sum += weight;
+                if let Some(value) = state.label(&term.topology)
+                    && matches_term(&term, pod, namespaces)
+                {
+                    *sums.entry((term.topology.clone(), value.to_owned())).or_default() += weight;
                 }
             };
-            let near = affinity.pod_affinity.as_ref();
-            for term in near.iter().flat_map(|a| a.required_during_scheduling_ignored_during_execution.iter().flatten())
-            {
-                count(term, 1);
+            if let Some(near) = &affinity.pod_affinity {
+                for term in near.required_during_scheduling_ignored_during_execution.iter().flatten() {
+                    count(term, 1);
+                }
+                for wish in near.preferred_during_scheduling_ignored_during_execution.iter().flatten() {
+                    count(&wish.pod_affinity_term, i64::from(wish.weight));
+                }
             }
-            for wish in
-                near.iter().flat_map(|a| a.preferred_during_scheduling_ignored_during_execution.iter().flatten())
-            {
-                count(&wish.pod_affinity_term, i64::from(wish.weight));
-            }
-            let far = affinity.pod_anti_affinity.as_ref();
-            for wish in far.iter().flat_map(|a| a.preferred_during_scheduling_ignored_during_execution.iter().flatten())
-            {
-                count(&wish.pod_affinity_term, -i64::from(wish.weight));
+            if let Some(far) = &affinity.pod_anti_affinity {
+                for wish in far.preferred_during_scheduling_ignored_during_execution.iter().flatten() {
+                    count(&wish.pod_affinity_term, -i64::from(wish.weight));
+                }
             }
         }
     }
-    sum
+    sums
+}
+
+fn wished(wishes: &HashMap<(String, String), i64>, state: &NodeState) -> i64 {
+    let here = wishes.iter().filter(|((topology, value), _)| state.label(topology) == Some(value));
+    here.map(|(_, weight)| weight).sum()
 }

@@ -22,6 +22,7 @@ mod proxy;
 mod registry;
 mod restarts;
 mod services;
+mod sets;
 mod storage;
 mod streams;
 mod volumes;
@@ -43,6 +44,8 @@ const SHARED: &[Test] = &[
     ("a_deployment_rolls_scales_and_is_undone", workloads::deployment),
     ("a_killed_container_is_restarted_and_a_deleted_pod_replaced", workloads::healing),
     ("apply_creates_changes_and_prunes", workloads::apply),
+    ("jobs_run_to_their_end_and_count_each_pod_once", sets::jobs),
+    ("sets_roll_back_and_keep_names_and_budgets", sets::sets),
     ("a_service_is_reached_from_pod_host_and_itself", services::reach),
     ("pods_find_each_other_by_name", names::resolve),
     ("every_dns_policy_is_kept", names::policies),
