@@ -1,6 +1,6 @@
 //! What writing roles and other objects needs beyond the verb of the method.
 
-use crate::harness::Server;
+use crate::harness::{Server, json};
 use serde_json::{Value, json as j};
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
@@ -73,14 +73,24 @@ async fn roles_that_gather_show_what_they_gather() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_put_that_creates_needs_leave_to_create() {
+async fn a_put_or_an_apply_that_creates_needs_leave_to_create() {
     let server = Server::start().await;
-    allow(&server, "putter", j!([{"verbs": ["update"], "apiGroups": [""], "resources": ["services"]}])).await;
+    allow(&server, "putter", j!([{"verbs": ["patch", "update"], "apiGroups": [""], "resources": ["services"]}])).await;
     let path = "/api/v1/namespaces/default/services/s";
-    let service = || Some(j!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}));
+    let config =
+        j!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+    let service = || Some(config.clone());
+    let apply = async || {
+        let headers = [("impersonate-user", "jane"), ("content-type", "application/apply-patch+yaml")];
+        let path = format!("{path}?fieldManager=m&force=true");
+        json(server.send(server.admin(), http::Method::PATCH, &path, &headers, Some(&config)).await).await
+    };
+    let refused = apply().await;
+    assert_eq!(refused.0, 403, "{refused:?}");
     let refused = server.call_as("jane", "PUT", path, service()).await;
     assert_eq!(refused.0, 403, "{refused:?}");
     assert!(message(&refused).contains("cannot create resource \"services\""), "{refused:?}");
     allow(&server, "creator", j!([{"verbs": ["create"], "apiGroups": [""], "resources": ["services"]}])).await;
     assert_eq!(server.call_as("jane", "PUT", path, service()).await.0, 201);
+    assert_eq!(apply().await.0, 200);
 }
