@@ -5,7 +5,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-const PATIENCE = 15_000;
+const PATIENCE = 20_000;
 
 export async function launch({ width = 1280, height = 860 } = {}) {
   const profile = await mkdtemp(join(tmpdir(), "mini-dashboard-chromium-"));
@@ -110,17 +110,18 @@ export async function tab(browser) {
     evaluate,
     until,
     size,
-    /** Opens a page; again while the browser cuts it, or what belongs to it, off for a change of networks. */
+    /** Opens a page; again where the browser cuts it, or what belongs to it, off for a change of networks. */
     goto: async (url) => {
-      for (let left = 10; left > 0; left -= 1) {
-        const { errorText } = await send("Page.navigate", { url });
-        if (!errorText) {
-          await until("document.readyState === 'complete'", `${url} to load`);
-          if (await evaluate("document.querySelector('#app')?.childElementCount > 0")) return;
+      const drawn = () => evaluate("document.querySelector('#app')?.childElementCount > 0").catch(() => false);
+      const begun = Date.now();
+      while (Date.now() - begun < 4 * PATIENCE) {
+        await send("Page.navigate", { url });
+        for (const asked = Date.now(); Date.now() - asked < 5000; ) {
+          if (await drawn()) return;
+          await new Promise((resolve) => setTimeout(resolve, 100));
         }
-        await new Promise((resolve) => setTimeout(resolve, 300));
       }
-      throw new Error(`${url} does not load`);
+      throw new Error(`${url} does not load; the page says:\n${await evaluate("document.documentElement.outerHTML")}`);
     },
     /** Waits until the page shows a text, or no longer does. */
     sees: (words, where = "body") =>

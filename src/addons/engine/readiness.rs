@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_millis(40);
 const LATER: Duration = Duration::from_millis(250);
 const SOON_FOR: Duration = Duration::from_secs(10);
 /// A container that ends right after its start is ready for a moment, where nothing probes it.
-const SETTLED_AFTER: Duration = Duration::from_millis(500);
+const SETTLED_AFTER: Duration = Duration::from_millis(1500);
 /// A pod that fails in the same way for this long will not mend itself.
 const HOPELESS_AFTER: Duration = Duration::from_secs(15);
 
@@ -210,7 +210,8 @@ pub(super) async fn wait(
         let how = until_passed(cluster, check, begun, limit).await?;
         steps.say(how);
     }
-    if !checks.iter().any(|check| matches!(check, Check::Dns(_) | Check::Http(_) | Check::Answers(_))) {
+    let answered = checks.iter().any(|check| matches!(check, Check::Dns(_) | Check::Http(_) | Check::Answers(_)));
+    if !answered && checks.iter().any(|check| matches!(check, Check::Rollout(_))) {
         sleep(SETTLED_AFTER).await;
         for check in checks {
             until_passed(cluster, check, begun, limit).await?;
