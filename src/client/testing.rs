@@ -103,6 +103,11 @@ impl FakeApi {
         self.store.lock().refuse(plural, times, code, message);
     }
 
+    /// Answers the next requests of this method about one object of a plural with this code and message.
+    pub fn refuse(&self, method: &str, plural: &str, times: usize, code: u16, message: &str) {
+        self.store.lock().refuse(&format!("{method} {plural}"), times, code, message);
+    }
+
     /// Answers every list of a plural with this code, from now on.
     pub fn refuse_lists(&self, plural: &str, code: u16) {
         self.store.lock().refuse_lists(plural, code);

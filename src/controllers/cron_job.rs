@@ -73,7 +73,7 @@ impl crate::driver::Controller for Controller {
         jobs.retain(|job| controls(cron.as_ref(), &job.metadata));
         let mut status = cron.status.clone().unwrap_or_default();
         self.watch_active(&cron, &jobs, &mut status).await?;
-        self.forget_old(&cron, spec, jobs, &mut status, writes).await?;
+        self.forget_old(&cron, spec, jobs, &mut status, writes).await;
         let again = self.start_due(&cron, spec, &mut status, Timestamp::now(), writes).await;
         status.active.take_if(|active| active.is_empty());
         write::status(&self.client, &self.crons, cron.as_ref(), (&cron.status, &status), writes).await?;
@@ -114,9 +114,9 @@ impl Controller {
                 return Ok(None);
             }
         };
-        let next = schedule.next(now, &zone).and_then(|next| Duration::try_from(next.duration_since(now)).ok());
-        let next = Ok(next.map(|next| next + LATE));
-        let found = due::latest(&schedule, &zone, due::since(cron, status, now), now);
+        let since = due::since(cron, &schedule, status, now);
+        let found = due::latest(&schedule, &zone, since, now);
+        let next = Ok(due::next(&schedule, &zone, (since, &found), now).map(|next| next + LATE));
         if found.too_many {
             let said = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
             self.tell(cron, EventType::Warning, "TooManyMissedTimes", said);

@@ -11,19 +11,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
 use kube::core::Selector;
 use mini_client::{Cache, Caches, Change, Client, EventType, Recorder, reference};
 use parking_lot::Mutex;
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::driver::{Error, Key, Outcome, Source, Writes};
 use crate::owner::{self, controller_named, controller_of, matches};
 use crate::pod_control::{PodControl, pod_of};
 use crate::pods;
-use crate::revisions::{POD_LABEL, Revisions};
+use crate::revisions::{History, POD_LABEL, Revisions};
 
 /// Pods created or deleted by one reconcile.
 const BURST: usize = 250;
@@ -82,6 +84,34 @@ impl Controller {
         created.map(drop)
     }
 
+    /// Leaves one revision of the present template: pods of equal ones become the one's.
+    async fn join_revisions(
+        &self,
+        set: &DaemonSet,
+        history: &mut History,
+        pods: &mut [Arc<Pod>],
+        writes: &mut Writes,
+    ) -> Result<(), Error> {
+        let update = history.update.clone();
+        let is_double =
+            |other: &ControllerRevision| other.metadata.uid != update.metadata.uid && other.data.0 == update.data.0;
+        let doubles: Vec<_> = history.all.extract_if(.., |revision| is_double(revision)).collect();
+        let hash = self.revisions.hash_of(&update);
+        for double in doubles {
+            let old = self.revisions.hash_of(&double);
+            for pod in pods.iter_mut().filter(|pod| hash_of(pod) == Some(old) && old != hash) {
+                let meta = json!({"uid": pod.metadata.uid, "labels": {POD_LABEL: hash}});
+                let (patch, name) = (Patch::Merge(json!({"metadata": meta})), pod.metadata.name.as_deref());
+                let (api, params) = (self.control.api(set), PatchParams::default());
+                let written = api.patch(name.unwrap_or_default(), &params, &patch).await?;
+                writes.wrote(&self.pods, &written);
+                *pod = Arc::new(written);
+            }
+            self.revisions.delete(set, &double, writes).await?;
+        }
+        Ok(())
+    }
+
     /// How much longer a node's failed pod stays; zero once it may go, which is then counted.
     fn hold(&self, set: &DaemonSet, node: &str) -> Duration {
         let key = (set.metadata.uid.clone().unwrap_or_default(), node.to_owned());
@@ -104,13 +134,18 @@ fn selector(set: &DaemonSet) -> Option<Selector> {
     (!selector.selects_all()).then_some(selector)
 }
 
+/// The revision a pod is of.
+fn hash_of(pod: &Pod) -> Option<&str> {
+    pod.metadata.labels.as_ref()?.get(POD_LABEL).map(String::as_str)
+}
+
 fn min_ready(set: &DaemonSet) -> i32 {
     set.spec.min_ready_seconds.unwrap_or_default()
 }
 
 impl Round<'_> {
     fn is_updated(&self, pod: &Pod) -> bool {
-        pod.metadata.labels.as_ref().and_then(|labels| labels.get(POD_LABEL)) == Some(&self.hash)
+        hash_of(pod) == Some(self.hash.as_str())
     }
 
     fn is_available(&self, pod: &Pod, again: &mut Option<Duration>) -> bool {
@@ -177,10 +212,11 @@ impl crate::driver::Controller for Controller {
             return Ok(None);
         };
         let mut collisions = set.status.as_ref().and_then(|status| status.collision_count);
-        let history =
+        let mut history =
             self.revisions.history(set.as_ref(), &selector, &set.spec.template, &mut collisions, writes).await?;
         let pods = self.pods.list_in(&key.namespace);
-        let pods = owner::claim(&self.client, set.as_ref(), &selector, pods, &self.pods, writes).await?;
+        let mut pods = owner::claim(&self.client, set.as_ref(), &selector, pods, &self.pods, writes).await?;
+        self.join_revisions(&set, &mut history, &mut pods, writes).await?;
         let round = Round {
             set: &set,
             hash: self.revisions.hash_of(&history.update).to_owned(),
@@ -198,11 +234,9 @@ impl crate::driver::Controller for Controller {
         let told = self.write_status(&round, collisions, &mut again, writes).await;
         done?;
         told?;
-        let label = |pod: &Arc<Pod>| pod.metadata.labels.as_ref().and_then(|labels| labels.get(POD_LABEL)).cloned();
-        let hashes: Vec<_> = pods.iter().filter_map(label).collect();
         let in_use = |revision: &_| {
             let hash = self.revisions.hash_of(revision);
-            hash == round.hash || hashes.iter().any(|used| used == hash)
+            hash == round.hash || pods.iter().any(|pod| hash_of(pod) == Some(hash))
         };
         self.revisions.truncate(set.as_ref(), &history.all, in_use, set.spec.revision_history_limit, writes).await?;
         Ok(again)

@@ -14,10 +14,13 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatu
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use kube::core::Selector;
 use mini_client::{Cache, Caches, Change, Client, EventType, Recorder, reference};
+use serde_json::json;
 
-use crate::driver::{Key, Outcome, Source, Writes};
+use crate::driver::{Key, Outcome, Source, Writes, optional};
 use crate::owner::matches;
 use crate::pods::{self, scaled};
 use crate::write;
@@ -55,6 +58,18 @@ fn selector(budget: &PodDisruptionBudget) -> Option<Selector> {
     Selector::try_from(budget.spec.as_ref()?.selector.clone()?).ok()
 }
 
+/// How long a pod that is to be evicted may still be there before that is taken back. What the kubelet ends may take
+/// any time.
+fn stale_in(pod: &Pod, now: Timestamp) -> Option<Duration> {
+    let condition = pod.status.as_ref()?.conditions.iter().flatten().find(|c| c.type_ == pods::DISRUPTION)?;
+    let open = condition.status == "True" && condition.reason.as_deref() != Some("TerminationByKubelet");
+    if !open || pods::is_finished(pod) || pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let left = condition.last_transition_time.as_ref().map(|since| PATIENCE - now.duration_since(since.0));
+    Some(left.and_then(|left| Duration::try_from(left).ok()).unwrap_or_default())
+}
+
 /// What a pod's change means for budgets: its labels, readiness and end.
 fn concerns(old: &Pod, new: &Pod) -> bool {
     old.metadata.labels != new.metadata.labels
@@ -87,6 +102,25 @@ impl Controller {
                 Ok(Wish { expected, healthy: scaled(Some(least), expected, true) })
             }
             (None, None) => Ok(Wish { expected: i32::try_from(selected.len()).unwrap_or(i32::MAX), healthy: 0 }),
+        }
+    }
+
+    /// Takes back that a pod is to be evicted, once that is stale.
+    async fn refresh(&self, namespace: &str, name: &str, writes: &mut Writes) -> Outcome {
+        let Some(pod) = self.pods.get(namespace, name) else { return Ok(None) };
+        let now = Timestamp::now();
+        match stale_in(&pod, now) {
+            Some(left) if left.is_zero() => {
+                let condition = json!({"type": pods::DISRUPTION, "status": "False", "reason": null, "message": null,
+                    "lastTransitionTime": Time(now)});
+                let meta = json!({"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version});
+                let patch = Patch::Strategic(json!({"metadata": meta, "status": {"conditions": [condition]}}));
+                let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+                let written = optional(api.patch_status(name, &PatchParams::default(), &patch).await)?;
+                written.iter().for_each(|written| writes.wrote(&self.pods, written));
+                Ok(None)
+            }
+            left => Ok(left),
         }
     }
 
@@ -161,12 +195,20 @@ impl crate::driver::Controller for Controller {
             keys.extend(change.old().into_iter().flat_map(|old| of_pod(old)));
             keys
         });
-        let mut sources = vec![Source::own(&self.budgets), pods];
+        let disrupted = Source::of(&self.pods, |change| {
+            let marked = change.object().status.iter().flat_map(|status| status.conditions.iter().flatten());
+            let marked = marked.into_iter().any(|c| c.type_ == pods::DISRUPTION && c.status == "True");
+            if marked { vec![Key::of_pod(change.object())] } else { Vec::new() }
+        });
+        let mut sources = vec![Source::own(&self.budgets), pods, disrupted];
         sources.extend(self.owners.sources(&self.budgets));
         sources
     }
 
     async fn reconcile(&self, key: &Key, writes: &mut Writes) -> Outcome {
+        if let Some(pod) = key.pod() {
+            return self.refresh(&key.namespace, pod, writes).await;
+        }
         let Some(budget) = self.budgets.get(&key.namespace, &key.name) else { return Ok(None) };
         let mut selected = self.pods.list_in(&key.namespace);
         let selector = selector(&budget);
@@ -210,7 +252,7 @@ impl crate::driver::Controller for Controller {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     use super::*;
     use crate::fake::{Running, condition, named, run};
@@ -275,6 +317,30 @@ mod tests {
             "disruptedPods": {"p1": Timestamp::now().to_string(), "p2": "2026-01-01T00:00:00Z"}});
         let running = reached(&[budget, pod("p1", true), pod("p2", true), pod("p3", true)], (1, 2, 1, 3)).await;
         running.api.until("events", |events| events.iter().any(|event| event["reason"] == "NotDeleted")).await;
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_was_not_evicted_after_all_is_told_so() {
+        let marked = |name: &str, reason: &str, since: &str| {
+            let mut pod = pod(name, true);
+            let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": reason,
+                "message": "m", "lastTransitionTime": since});
+            pod["status"]["conditions"].as_array_mut().unwrap().push(condition);
+            pod
+        };
+        let old = "2026-01-01T00:00:00Z";
+        let pods = [
+            marked("stale", "EvictionByEvictionAPI", old),
+            marked("fresh", "EvictionByEvictionAPI", &Timestamp::now().to_string()),
+            marked("kubelet", "TerminationByKubelet", old),
+        ];
+        let running = Running::new(&pods);
+        running.start(Controller::new(&running.client, &running.caches, running.recorder()));
+        let taken_back = |pod: &Value| condition(pod, "DisruptionTarget")["status"] == "False";
+        running.api.until("pods", |pods| taken_back(named(pods, "stale"))).await;
+        let pods = running.api.list("pods");
+        assert!(condition(named(&pods, "stale"), "DisruptionTarget")["reason"].is_null());
+        assert!(!taken_back(named(&pods, "fresh")) && !taken_back(named(&pods, "kubelet")));
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Pod;
 use kube::Resource;
 use mini_client::cache::Kind;
 use mini_client::{Cache, CancellationToken, Change, Queue};
@@ -23,6 +24,8 @@ const WORKERS: usize = 8;
 const RESYNC: Duration = Duration::from_secs(600);
 /// How long to wait for a cache to show a write before going on without it.
 const CATCH_UP: Duration = Duration::from_secs(10);
+
+const POD: &str = "pod/";
 
 /// Panics caught since the start, of all controllers.
 pub(crate) static PANICS: AtomicU64 = AtomicU64::new(0);
@@ -43,6 +46,18 @@ impl Key {
     pub(crate) fn of<K: Resource>(object: &K) -> Self {
         let meta = object.meta();
         Self::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+    }
+
+    /// A pod's key in the queue of a controller whose keys are of another kind: no object's name has a slash.
+    pub(crate) fn of_pod(pod: &Pod) -> Self {
+        let meta = &pod.metadata;
+        let name = format!("{POD}{}", meta.name.as_deref().unwrap_or_default());
+        Self::new(meta.namespace.clone().unwrap_or_default(), name)
+    }
+
+    /// The name of the pod that this key is about.
+    pub(crate) fn pod(&self) -> Option<&str> {
+        self.name.strip_prefix(POD)
     }
 }
 

@@ -29,7 +29,6 @@ use indexes::Indexes;
 
 pub(crate) const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
-const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 /// Whose Jobs are this controller's.
 const OURS: &str = "kubernetes.io/job-controller";
 
@@ -112,8 +111,10 @@ fn count(number: usize) -> i32 {
 impl<'a> Run<'a> {
     fn of(job: &'a Job, spec: &'a JobSpec, pods: Vec<Arc<Pod>>, now: Timestamp) -> Self {
         let mut status = job.status.clone().unwrap_or_default();
-        if status.start_time.is_none() && !is_suspended(spec) {
-            status.start_time = Some(Time(now));
+        let was_suspended = conditions::get(&status, "Suspended").is_some_and(|condition| condition.status == "True");
+        if status.start_time.is_none() || was_suspended {
+            // The time before a suspension does not count.
+            status.start_time = (!is_suspended(spec)).then_some(Time(now));
         }
         let uncounted = status.uncounted_terminated_pods.get_or_insert_default();
         let listed = |list: &Option<Vec<String>>| list.iter().flatten().cloned().collect::<HashSet<_>>();
@@ -204,8 +205,7 @@ impl crate::driver::Controller for Controller {
             let jobs = jobs.list_in(namespace);
             let mut keys: Vec<_> = jobs.iter().filter(|job| selects(job)).map(|job| Key::of(job.as_ref())).collect();
             // Nobody's pod any more: its finalizer must still go.
-            let former = pod.metadata.labels.as_ref().and_then(|labels| labels.get(JOB_NAME));
-            keys.extend(former.filter(|_| is_tracked(pod)).map(|name| Key::new(namespace, name.clone())));
+            keys.extend(is_tracked(pod).then(|| Key::of_pod(pod)));
             keys
         };
         let pods = Source::of(&self.pods, move |change| {
@@ -217,20 +217,35 @@ impl crate::driver::Controller for Controller {
     }
 
     async fn reconcile(&self, key: &Key, writes: &mut Writes) -> Outcome {
+        if let Some(pod) = key.pod() {
+            return self.release_orphan(&key.namespace, pod, writes).await.map(|()| None);
+        }
         let job = self.jobs.get(&key.namespace, &key.name);
-        self.release_orphans(key, job.as_deref(), writes).await?;
-        let Some(job) = job else { return Ok(None) };
-        let (Some(spec), Some(selector)) = (&job.spec, selector(&job)) else { return Ok(None) };
+        let released = self.release_orphans(key, job.as_deref(), writes).await;
+        let again = match job {
+            Some(job) => self.sync(key, &job, writes).await?,
+            None => None,
+        };
+        // Pods of another Job are no reason to leave this one alone.
+        released?;
+        Ok(again)
+    }
+}
+
+impl Controller {
+    async fn sync(&self, key: &Key, job: &Arc<Job>, writes: &mut Writes) -> Outcome {
+        let (Some(spec), Some(selector)) = (&job.spec, selector(job)) else { return Ok(None) };
         if spec.managed_by.as_deref().is_some_and(|manager| manager != OURS) {
             return Ok(None);
         }
         let pods = self.pods.list_in(&key.namespace);
-        if is_finished(&job).is_some() {
+        if is_finished(job).is_some() {
             let left: Vec<_> = pods.into_iter().filter(|pod| owner::controls(job.as_ref(), &pod.metadata)).collect();
             return self.untrack(&left, writes).await.map(|_| None);
         }
-        let pods = owner::claim(&self.client, job.as_ref(), &selector, pods, &self.pods, writes).await?;
-        let mut run = Run::of(&job, spec, pods, Timestamp::now());
+        let cache = (&self.pods, Some(TRACKING));
+        let pods = owner::claim_with(&self.client, job.as_ref(), &selector, pods, cache, writes).await?;
+        let mut run = Run::of(job, spec, pods, Timestamp::now());
         let mut again = None;
         run.judge(&mut again);
         let managed = self.manage(&mut run, &mut again, writes).await;

@@ -60,6 +60,22 @@ where
     O: Kind + Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
     K: Kind + Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {
+    claim_with(client, owner, selector, candidates, (cache, None), writes).await
+}
+
+/// As `claim`; what is adopted also gets a finalizer, which what is released loses.
+pub(crate) async fn claim_with<O, K>(
+    client: &Client,
+    owner: &O,
+    selector: &Selector,
+    candidates: Vec<Arc<K>>,
+    (cache, finalizer): (&Cache<K>, Option<&str>),
+    writes: &mut Writes,
+) -> Result<Vec<Arc<K>>, Error>
+where
+    O: Kind + Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    K: Kind + Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
     let namespace = owner.meta().namespace.clone().unwrap_or_default();
     let leaving = owner.meta().deletion_timestamp.is_some();
     let api: Api<K> = Api::namespaced(client.clone(), &namespace);
@@ -75,7 +91,10 @@ where
                 continue;
             }
             let reference = json!({"$patch": "delete", "uid": owner.meta().uid});
-            let patch = json!({"metadata": {"uid": meta.uid, "ownerReferences": [reference]}});
+            let mut patch = json!({"metadata": {"uid": meta.uid, "ownerReferences": [reference]}});
+            if let Some(finalizer) = finalizer {
+                patch["metadata"]["$deleteFromPrimitiveList/finalizers"] = json!([finalizer]);
+            }
             match api.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
                 Ok(released) => writes.wrote(cache, &released),
                 // Gone, or another object by now.
@@ -93,7 +112,10 @@ where
             if may_adopt != Some(true) {
                 return Err(Error::NotYet("the owner is being deleted".to_owned()));
             }
-            let patch = json!({"metadata": {"uid": meta.uid, "ownerReferences": [controller_reference(owner)]}});
+            let mut patch = json!({"metadata": {"uid": meta.uid, "ownerReferences": [controller_reference(owner)]}});
+            if let Some(finalizer) = finalizer {
+                patch["metadata"]["finalizers"] = json!([finalizer]);
+            }
             match api.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
                 Ok(adopted) => {
                     writes.wrote(cache, &adopted);

@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use mini_client::{Cache, Caches, Change, Client};
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::driver::{Key, Outcome, Source, Writes, optional};
@@ -40,13 +40,14 @@ impl Controller {
     }
 
     /// A pod that nobody runs any more ends before it goes, so that its owner counts it rightly.
-    async fn end(&self, pod: &Pod) -> Result<(), kube::Error> {
+    async fn end(&self, pod: &Pod, condition: Option<Value>) -> Result<(), kube::Error> {
         if pods::is_finished(pod) {
             return Ok(());
         }
-        let condition = pods::disruption("DeletionByPodGC", "PodGC: node no longer exists");
-        let patch =
-            json!({"metadata": {"uid": pod.metadata.uid}, "status": {"phase": "Failed", "conditions": [condition]}});
+        let mut patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"phase": "Failed"}});
+        if let Some(condition) = condition {
+            patch["status"]["conditions"] = json!([condition]);
+        }
         let api: Api<Pod> = Api::namespaced(self.client.clone(), pod.metadata.namespace.as_deref().unwrap_or_default());
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         optional(api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await).map(drop)
@@ -113,7 +114,10 @@ impl crate::driver::Controller for Controller {
     async fn reconcile(&self, key: &Key, writes: &mut Writes) -> Outcome {
         let Some(pod) = self.pods.get(&key.namespace, &key.name) else { return Ok(None) };
         match node(&pod) {
-            None if pod.metadata.deletion_timestamp.is_some() => self.delete(&pod, writes).await?,
+            None if pod.metadata.deletion_timestamp.is_some() => {
+                self.end(&pod, None).await?;
+                self.delete(&pod, writes).await?;
+            }
             Some(name) if self.nodes.get("", name).is_none() => {
                 let left = self.quarantine_left(name);
                 if !left.is_zero() {
@@ -121,7 +125,8 @@ impl crate::driver::Controller for Controller {
                 }
                 let nodes: Api<Node> = Api::all(self.client.clone());
                 if nodes.get_opt(name).await?.is_none() {
-                    self.end(&pod).await?;
+                    let gone = pods::disruption("DeletionByPodGC", "PodGC: node no longer exists");
+                    self.end(&pod, Some(gone)).await?;
                     self.delete(&pod, writes).await?;
                 }
             }
@@ -165,6 +170,18 @@ mod tests {
         assert!(running.api.list("pods").is_empty());
         let told = |call: &mini_client::testing::Call| call.body["status"]["phase"] == "Failed";
         assert!(running.api.writes().iter().any(told), "its end is written first");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_deleted_before_it_had_a_node_ends_before_it_goes() {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "a", "uid": "p",
+            "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/kept"]}, "spec": {},
+            "status": {"phase": "Pending"}});
+        let running = Running::new(&[pod]);
+        running.start(Controller::new(&running.client, &running.caches, 10));
+        sleep(Duration::from_secs(1)).await;
+        let pod = running.api.list("pods").remove(0);
+        assert_eq!((&pod["status"]["phase"], &pod["status"]["conditions"]), (&json!("Failed"), &Value::Null));
     }
 
     #[tokio::test(start_paused = true)]

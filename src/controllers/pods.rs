@@ -11,6 +11,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+/// The condition of a pod that is to go for no fault of its own.
+pub(crate) const DISRUPTION: &str = "DisruptionTarget";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 pub(crate) fn phase(pod: &Pod) -> &str {
@@ -48,7 +50,7 @@ pub(crate) fn claims(pod: &Pod) -> impl Iterator<Item = String> {
 
 /// The condition by which the controllers of a pod tell a removal from a failure of its own.
 pub(crate) fn disruption(reason: &str, message: &str) -> Value {
-    json!({"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message,
+    json!({"type": DISRUPTION, "status": "True", "reason": reason, "message": message,
         "lastTransitionTime": Time(Timestamp::now())})
 }
 

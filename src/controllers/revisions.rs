@@ -179,9 +179,19 @@ impl Revisions {
         let idle: Vec<_> = all.iter().filter(|revision| !in_use(revision)).collect();
         let excess = idle.len().saturating_sub(usize::try_from(limit.unwrap_or(10)).unwrap_or_default());
         for revision in idle.into_iter().take(excess) {
-            if optional(self.api(owner).delete(name(revision), &DeleteParams::default()).await)?.is_some() {
-                writes.deleted(&self.cache, revision.as_ref());
-            }
+            self.delete(owner, revision, writes).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn delete<O: Resource>(
+        &self,
+        owner: &O,
+        revision: &ControllerRevision,
+        writes: &mut Writes,
+    ) -> Result<(), Error> {
+        if optional(self.api(owner).delete(name(revision), &DeleteParams::default()).await)?.is_some() {
+            writes.deleted(&self.cache, revision);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ mod identity;
 mod status;
 mod update;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,8 +45,10 @@ struct Round<'a> {
     update: Arc<ControllerRevision>,
     current_template: PodTemplateSpec,
     collisions: Option<i32>,
-    /// By ordinal from the first on; `None` where there is no pod.
-    replicas: Vec<Option<Arc<Pod>>>,
+    /// How many there should be.
+    wanted: usize,
+    /// The pods there are, by ordinal from the first on.
+    replicas: BTreeMap<usize, Arc<Pod>>,
     /// Pods of other ordinals, highest first.
     condemned: Vec<Arc<Pod>>,
     now: Timestamp,
@@ -165,7 +168,7 @@ impl Round<'_> {
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Pod>> {
-        self.replicas.iter().flatten().chain(&self.condemned)
+        self.replicas.values().chain(&self.condemned)
     }
 }
 
@@ -205,6 +208,10 @@ impl crate::driver::Controller for Controller {
     async fn reconcile(&self, key: &Key, writes: &mut Writes) -> Outcome {
         let Some(set) = self.sets.get(&key.namespace, &key.name) else { return Ok(None) };
         let (spec, Some(selector)) = (&set.spec, selector(&set)) else { return Ok(None) };
+        if set.metadata.deletion_timestamp.is_some() {
+            // The garbage collector takes away what it had; nothing is made anew for it.
+            return Ok(None);
+        }
         let mut collisions = set.status.as_ref().and_then(|status| status.collision_count);
         let history = self.revisions.history(set.as_ref(), &selector, &spec.template, &mut collisions, writes).await?;
         let candidates = self.pods.list_in(&key.namespace);
@@ -221,17 +228,14 @@ impl crate::driver::Controller for Controller {
             current,
             update: history.update,
             collisions,
-            replicas: vec![None; wanted],
+            wanted,
+            replicas: BTreeMap::new(),
             condemned: Vec::new(),
             now: Timestamp::now(),
         };
         round.sort(all);
         let mut again = None;
-        let done = if set.metadata.deletion_timestamp.is_none() {
-            self.update(&round, &mut again, writes).await
-        } else {
-            Ok(())
-        };
+        let done = self.update(&round, &mut again, writes).await;
         self.write_status(&round, &mut again, writes).await?;
         done?;
         let in_use = |revision: &ControllerRevision| {

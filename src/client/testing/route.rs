@@ -88,6 +88,9 @@ pub(super) fn answer(store: &mut Store, method: &str, uri: &str, content: &str, 
     let Some(current) = store.get(target.row.plural, &namespace, &name) else {
         return failure(404, "NotFound", format!("{} \"{name}\" not found", target.row.plural));
     };
+    if let Some((code, message)) = store.refusal(&format!("{method} {}", target.row.plural)) {
+        return failure(code, "Refused", message);
+    }
     match (method, target.subresource.as_deref()) {
         ("GET", _) => Answer::Object(200, current),
         ("POST", Some("binding")) => {

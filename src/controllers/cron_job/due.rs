@@ -1,5 +1,7 @@
 //! Which time of a schedule is due.
 
+use std::time::Duration;
+
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, CronJobStatus};
 use k8s_openapi::jiff::tz::TimeZone;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -16,10 +18,12 @@ pub(super) struct Due {
 }
 
 /// From when on times count: the last one served, or the CronJob's creation, but not before its deadline.
-pub(super) fn since(cron: &CronJob, status: &CronJobStatus, now: Timestamp) -> Timestamp {
+pub(super) fn since(cron: &CronJob, schedule: &Schedule, status: &CronJobStatus, now: Timestamp) -> Timestamp {
     let last = status.last_schedule_time.as_ref().or(cron.metadata.creation_timestamp.as_ref());
     let since = last.map_or(now, |time| time.0);
     let deadline = cron.spec.starting_deadline_seconds;
+    // Times that count from each other would move with it.
+    let deadline = deadline.filter(|_| !matches!(schedule, Schedule::Every(_)));
     let deadline = deadline.and_then(|seconds| now.checked_sub(SignedDuration::from_secs(seconds)).ok());
     deadline.map_or(since, |deadline| since.max(deadline))
 }
@@ -38,6 +42,18 @@ pub(super) fn latest(schedule: &Schedule, zone: &TimeZone, since: Timestamp, now
         latest = next;
     }
     Due { latest: Some(latest), too_many: missed > MANY }
+}
+
+/// How long it is to the next time, when `found` was due since `since`.
+pub(super) fn next(
+    schedule: &Schedule,
+    zone: &TimeZone,
+    (since, found): (Timestamp, &Due),
+    now: Timestamp,
+) -> Option<Duration> {
+    // Where times are counted from each other and not read from the clock, the last one tells the next.
+    let from = if matches!(schedule, Schedule::Every(_)) { found.latest.unwrap_or(since) } else { now };
+    Duration::try_from(schedule.next(from, zone)?.duration_since(now)).ok()
 }
 
 /// Whether a time is longer ago than the CronJob allows.

@@ -63,7 +63,7 @@ impl Controller {
         Ok(())
     }
 
-    /// Deletes finished Jobs beyond the limits, oldest first.
+    /// Deletes finished Jobs beyond the limits, oldest first. What cannot be deleted now is told, and has time.
     pub(super) async fn forget_old(
         &self,
         cron: &CronJob,
@@ -71,7 +71,7 @@ impl Controller {
         jobs: Vec<Arc<Job>>,
         status: &mut CronJobStatus,
         writes: &mut Writes,
-    ) -> Result<(), Error> {
+    ) {
         let (mut good, mut bad): (Vec<_>, Vec<_>) = jobs
             .into_iter()
             .filter(|job| ended_as(job).is_some() && job.metadata.deletion_timestamp.is_none())
@@ -86,10 +86,10 @@ impl Controller {
             });
             let excess = jobs.len().saturating_sub(usize::try_from(limit).unwrap_or_default());
             for job in jobs.iter().take(excess) {
-                self.delete(cron, job, writes).await?;
-                status.active.iter_mut().for_each(|active| active.retain(|entry| entry.uid != job.metadata.uid));
+                if self.delete(cron, job, writes).await.is_ok() {
+                    status.active.iter_mut().for_each(|active| active.retain(|entry| entry.uid != job.metadata.uid));
+                }
             }
         }
-        Ok(())
     }
 }

@@ -112,3 +112,30 @@ async fn ended_jobs_leave_the_list_and_the_oldest_go() {
     let done = |cron: &Value| cron["status"]["active"].is_null() && !cron["status"]["lastSuccessfulTime"].is_null();
     running.api.until("cronjobs", |crons| done(&crons[0])).await;
 }
+
+#[tokio::test]
+async fn old_jobs_that_cannot_go_do_not_hold_up_new_ones() {
+    let objects = [
+        cron("Allow", 200, &json!({"successfulJobsHistoryLimit": 0})),
+        job("old", Some("Complete"), 300),
+        job("older", Some("Complete"), 400),
+    ];
+    let running = Running::new(&objects);
+    running.api.refuse("DELETE", "jobs", 1000, 500, "never");
+    running.start(Controller::new(&running.client, &running.caches, running.recorder()));
+    running.api.until("jobs", |jobs| jobs.len() == 3).await;
+    told(&running, "FailedDelete").await;
+}
+
+#[test]
+fn times_that_count_from_each_other_do_so_from_the_last_one() {
+    let now: Timestamp = "2026-01-01T00:01:40Z".parse().unwrap();
+    let mut every: CronJob = serde_json::from_value(cron("Allow", 0, &json!({"startingDeadlineSeconds": 30}))).unwrap();
+    every.metadata.creation_timestamp = Some(Time("2026-01-01T00:00:00Z".parse().unwrap()));
+    let schedule = Schedule::parse("@every 1m").unwrap();
+    let since = due::since(&every, &schedule, &CronJobStatus::default(), now);
+    let found = due::latest(&schedule, &TimeZone::UTC, since, now);
+    assert_eq!(found.latest.map(|at| at.to_string()).as_deref(), Some("2026-01-01T00:01:00Z"));
+    let next = due::next(&schedule, &TimeZone::UTC, (since, &found), now);
+    assert_eq!(next, Some(Duration::from_secs(20)));
+}

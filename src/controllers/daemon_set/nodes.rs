@@ -1,6 +1,6 @@
 //! Which nodes run a DaemonSet's pod, and how a pod is made for one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,6 +104,12 @@ impl Controller {
     /// What brings every node to its one pod of whatever template.
     pub(super) fn place(&self, round: &Round<'_>, again: &mut Option<Duration>) -> Plan {
         let mut plan = Plan::default();
+        let known: BTreeSet<_> = round.nodes.iter().filter_map(|node| node.metadata.name.as_deref()).collect();
+        for (_, pods) in round.pods.iter().filter(|(node, _)| !known.contains(node.as_str())) {
+            // Nobody will ever run what was made for a node that is gone.
+            let waits = |pod: &&Arc<Pod>| pods::node(pod).is_empty() && pod.metadata.deletion_timestamp.is_none();
+            plan.delete.extend(pods.iter().filter(waits).cloned());
+        }
         for node in &round.nodes {
             let name = node.metadata.name.as_deref().unwrap_or_default();
             let (should_run, may_stay) = fits(round.set, node);

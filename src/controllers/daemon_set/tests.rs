@@ -171,3 +171,28 @@ async fn failed_pods_are_replaced_and_strays_removed() {
     running.api.put(&twin);
     running.api.until("pods", |pods| pods.len() == 1 && named(pods, "twin").is_null()).await;
 }
+
+#[tokio::test]
+async fn pods_made_for_a_node_that_is_gone_go() {
+    let running = Running::new(&[set("one", &rolling(1, 0)), node("n1", &json!({})), node("n2", &json!({}))]);
+    running.start(Controller::new(&running.client, &running.caches, running.recorder()));
+    running.api.until("pods", |pods| pods.len() == 2).await;
+    running.api.remove("v1", "nodes", "", "n2");
+    running.api.until("pods", |pods| pods.len() == 1 && aim_of(&pods[0]) == "n1").await;
+}
+
+#[tokio::test]
+async fn of_equal_revisions_one_stays_with_all_their_pods() {
+    let running = start(&[set("one", &rolling(1, 0)), node("n1", &json!({}))]);
+    running.api.until("daemonsets", |sets| settled(sets, 1)).await;
+    let (mut double, pod) = (running.api.list("controllerrevisions").remove(0), running.api.list("pods").remove(0));
+    double["metadata"]["name"] = json!("ds-double");
+    double["metadata"]["uid"] = json!("double");
+    double["metadata"]["labels"][POD_LABEL] = json!("double");
+    double["revision"] = json!(2);
+    running.api.put(&double);
+    let all_of = |pods: &[Value], hash: &str| pods.iter().all(|pod| pod["metadata"]["labels"][POD_LABEL] == hash);
+    running.api.until("controllerrevisions", |all| all.len() == 1 && all[0]["metadata"]["name"] == "ds-double").await;
+    running.api.until("pods", |pods| pods.len() == 1 && all_of(pods, "double")).await;
+    assert_eq!(running.api.list("pods")[0]["metadata"]["uid"], pod["metadata"]["uid"]);
+}

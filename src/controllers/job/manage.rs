@@ -83,10 +83,8 @@ impl Controller {
         let condition = conditions::condition("Suspended", status, reason, message, run.now);
         if conditions::set(&mut run.status, condition) {
             self.control.recorder.event(&reference(run.job), EventType::Normal, event, message);
-            if !is_suspended(run.spec) {
-                // The deadline counts from here on.
-                run.status.start_time = Some(Time(run.now));
-            }
+            // The deadline counts from here on.
+            run.status.start_time = (!is_suspended(run.spec)).then_some(Time(run.now));
         }
     }
 

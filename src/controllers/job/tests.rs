@@ -230,6 +230,83 @@ async fn deleted_pods_count_as_failed_unless_only_failed_ones_are_replaced() {
 }
 
 #[tokio::test]
+async fn a_released_pod_is_let_go_and_an_adopted_one_is_tracked() {
+    let running = start(&json!({}));
+    running.api.until("pods", |pods| pods.len() == 1).await;
+    let first = name(&running.api.list("pods")[0]);
+    running.api.edit("pods", "a", &first, |pod| pod["metadata"]["labels"] = json!({}));
+    let is_free = |pod: &Value| {
+        let none = |field: &str| pod["metadata"][field].as_array().is_none_or(Vec::is_empty);
+        none("finalizers") && none("ownerReferences")
+    };
+    running.api.until("pods", |pods| is_free(named(pods, &first)) && pods.len() == 2).await;
+    running.api.edit("jobs", "a", "j", |job| job["spec"]["parallelism"] = json!(2));
+    running.api.edit("jobs", "a", "j", |job| job["spec"]["completions"] = json!(2));
+    running.api.edit("pods", "a", &first, |pod| pod["metadata"]["labels"] = json!({"controller-uid": "job"}));
+    running
+        .api
+        .until("pods", |pods| {
+            let meta = &named(pods, &first)["metadata"];
+            meta["finalizers"] == json!([TRACKING]) && meta["ownerReferences"][0]["uid"] == "job"
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_pod_without_controller_is_let_go_also_beside_a_finished_job() {
+    let mut finished = job(&json!({}));
+    finished["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "a",
+        "finalizers": [TRACKING], "labels": {"controller-uid": "job", "batch.kubernetes.io/job-name": "j"}},
+        "spec": {"containers": []}, "status": {"phase": "Succeeded"}});
+    let running = Running::new(&[finished, pod]);
+    running.start(Controller::new(&running.client, &running.caches, running.recorder()));
+    running.api.until("pods", |pods| pods[0]["metadata"]["finalizers"] == json!([])).await;
+}
+
+#[tokio::test]
+async fn a_pod_counts_only_once_its_finalizer_is_gone() {
+    let running = start(&json!({}));
+    running.api.until("pods", |pods| pods.len() == 1).await;
+    running.api.refuse("PATCH", "pods", 3, 422, "a webhook says no");
+    let pod = name(&running.api.list("pods")[0]);
+    end(&running.api, &pod, 0);
+    over(&running, "Complete").await;
+    let finalizers = running.api.list("pods")[0]["metadata"]["finalizers"].clone();
+    assert_eq!(finalizers, json!([]));
+}
+
+#[tokio::test]
+async fn pods_of_another_job_do_not_hold_up_this_one() {
+    let running = Running::new(&[job(&json!({"parallelism": 0}))]);
+    running.api.put(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "old", "namespace": "a",
+        "finalizers": [TRACKING], "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "j",
+            "uid": "former", "controller": true}]}, "spec": {"containers": []}}));
+    running.api.refuse("PATCH", "pods", 1000, 500, "never");
+    running.start(Controller::new(&running.client, &running.caches, running.recorder()));
+    running.api.until("jobs", |jobs| !jobs[0]["status"]["startTime"].is_null()).await;
+}
+
+#[tokio::test]
+async fn the_time_before_a_suspension_does_not_count_for_the_deadline() {
+    let long_ago = (Timestamp::now() - SignedDuration::from_hours(1)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let mut held = job(&json!({"suspend": true, "activeDeadlineSeconds": 600}));
+    held["status"] = json!({"startTime": long_ago});
+    let running = Running::new(&[held]);
+    running.start(Controller::new(&running.client, &running.caches, running.recorder()));
+    let is_held = |job: &Value| condition(job, "Suspended")["status"] == "True" && job["status"]["startTime"].is_null();
+    running.api.until("jobs", |jobs| is_held(&jobs[0])).await;
+    running.api.edit("jobs", "a", "j", |job| {
+        // As an older version left it.
+        job["status"]["startTime"] = json!(long_ago);
+        job["spec"]["suspend"] = json!(false);
+    });
+    running.api.until("pods", |pods| pods.len() == 1).await;
+    running.api.until("jobs", |jobs| condition(&jobs[0], "Suspended")["status"] == "False").await;
+    assert!(condition(&running.api.list("jobs")[0], "FailureTarget").is_null());
+}
+
+#[tokio::test]
 async fn anothers_job_is_left_alone_and_pods_of_a_gone_one_are_let_go() {
     let running = start(&json!({"managedBy": "example.com/other"}));
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "old", "namespace": "a",
@@ -238,7 +315,6 @@ async fn anothers_job_is_left_alone_and_pods_of_a_gone_one_are_let_go() {
     running.api.put(&pod);
     pod["metadata"]["name"] = json!("loose");
     pod["metadata"]["ownerReferences"] = Value::Null;
-    pod["metadata"]["labels"] = json!({JOB_NAME: "gone"});
     running.api.put(&pod);
     let left = json!(["example.com/kept"]);
     running.api.until("pods", |pods| pods.iter().all(|pod| pod["metadata"]["finalizers"] == left)).await;

@@ -10,8 +10,8 @@ use kube::api::{Patch, PatchParams};
 use mini_client::{EventType, reference};
 use serde_json::json;
 
-use super::{Controller, JOB_NAME, Run, TRACKING, conditions, count, index, is_tracked, manage, policy, uid};
-use crate::driver::{Error, Key, Writes, code};
+use super::{Controller, Run, TRACKING, conditions, count, index, is_tracked, manage, policy, uid};
+use crate::driver::{Error, Key, Writes, code, optional};
 use crate::owner::controller_of;
 use crate::{pods, write};
 
@@ -22,21 +22,29 @@ impl Controller {
     /// Takes the finalizer off pods; tells of which.
     pub(super) async fn untrack(&self, pods: &[Arc<Pod>], writes: &mut Writes) -> Result<HashSet<String>, Error> {
         let tracked: Vec<_> = pods.iter().filter(|pod| is_tracked(pod)).collect();
-        let patches =
-            tracked.iter().map(|pod| {
-                let meta = json!({"uid": pod.metadata.uid, "$deleteFromPrimitiveList/finalizers": [TRACKING]});
-                let (api, patch): (Api<Pod>, _) =
-                    (self.control.api(pod.as_ref()), Patch::Strategic(json!({"metadata": meta})));
-                async move {
-                    api.patch(pod.metadata.name.as_deref().unwrap_or_default(), &PatchParams::default(), &patch).await
+        let patches = tracked.iter().map(|pod| {
+            let meta = json!({"uid": pod.metadata.uid, "$deleteFromPrimitiveList/finalizers": [TRACKING]});
+            let (api, patch): (Api<Pod>, _) =
+                (self.control.api(pod.as_ref()), Patch::Strategic(json!({"metadata": meta})));
+            async move {
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                match api.patch(name, &PatchParams::default(), &patch).await {
+                    Err(error) if code(&error) == 404 => Ok(()),
+                    Err(error) if matches!(code(&error), 409 | 422) => {
+                        // Is it another pod of the same name by now?
+                        let present = optional(api.get(name).await)?;
+                        let same = present.is_some_and(|now| now.metadata.uid == pod.metadata.uid);
+                        if same { Err(error) } else { Ok(()) }
+                    }
+                    patched => patched.map(drop),
                 }
-            });
+            }
+        });
         let (mut gone, mut failure) = (HashSet::new(), None);
         for (result, pod) in futures::future::join_all(patches).await.into_iter().zip(&tracked) {
             match result {
-                // Gone, or another pod of the same name by now.
-                Err(error) if !matches!(code(&error), 404 | 409 | 422) => failure = Some(error),
-                _ => {
+                Err(error) => failure = Some(error),
+                Ok(()) => {
                     gone.insert(uid(pod).to_owned());
                     let (key, old) = (Key::of(pod.as_ref()), pod.metadata.uid.clone());
                     writes.until(&self.pods, move |cache| {
@@ -50,18 +58,29 @@ impl Controller {
         failure.map_or(Ok(gone), |error| Err(error.into()))
     }
 
+    /// A pod that no controller has keeps no finalizer, whatever its labels say.
+    pub(super) async fn release_orphan(&self, namespace: &str, name: &str, writes: &mut Writes) -> Result<(), Error> {
+        let Some(pod) = self.pods.get(namespace, name) else { return Ok(()) };
+        if !is_tracked(&pod) || controller_of(&pod.metadata).is_some() {
+            return Ok(());
+        }
+        // With its revision: a Job may adopt it meanwhile.
+        let meta = json!({"uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version,
+            "$deleteFromPrimitiveList/finalizers": [TRACKING]});
+        let patch = Patch::Strategic(json!({"metadata": meta}));
+        let written = self.control.api(pod.as_ref()).patch(name, &PatchParams::default(), &patch).await;
+        if let Some(written) = optional(written)? {
+            writes.wrote(&self.pods, &written);
+        }
+        Ok(())
+    }
+
     /// Pods of a Job of this name that is no more keep no finalizer.
     pub(super) async fn release_orphans(&self, key: &Key, job: Option<&Job>, writes: &mut Writes) -> Result<(), Error> {
         let present = job.and_then(|job| job.metadata.uid.as_ref());
         let lost = |pod: &Arc<Pod>| {
-            is_tracked(pod)
-                && match controller_of(&pod.metadata) {
-                    Some(owner) => owner.kind == "Job" && owner.name == key.name && Some(&owner.uid) != present,
-                    None => {
-                        let name = pod.metadata.labels.as_ref().and_then(|labels| labels.get(JOB_NAME));
-                        job.is_none() && name == Some(&key.name)
-                    }
-                }
+            let owner = controller_of(&pod.metadata).filter(|owner| owner.kind == "Job" && owner.name == key.name);
+            is_tracked(pod) && owner.is_some_and(|owner| Some(&owner.uid) != present)
         };
         let lost: Vec<_> = self.pods.list_in(&key.namespace).into_iter().filter(lost).collect();
         self.untrack(&lost, writes).await.map(drop)

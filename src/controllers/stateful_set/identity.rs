@@ -16,8 +16,8 @@ impl Round<'_> {
     pub(super) fn sort(&mut self, pods: Vec<Arc<Pod>>) {
         for pod in pods {
             let at = parse(&pod).and_then(|(_, ordinal)| usize::try_from(ordinal.checked_sub(self.first())?).ok());
-            match at.and_then(|at| self.replicas.get_mut(at)) {
-                Some(place) => *place = Some(pod),
+            match at.filter(|at| *at < self.wanted) {
+                Some(at) => drop(self.replicas.insert(at, pod)),
                 None => self.condemned.push(pod),
             }
         }

@@ -201,3 +201,45 @@ async fn claims_are_owned_as_the_retention_policy_says() {
     });
     running.api.until("persistentvolumeclaims", |claims| owner(claims, "data-web-0").is_null()).await;
 }
+
+#[tokio::test]
+async fn a_set_that_goes_gets_no_new_history() {
+    let mut leaving = set(1, &json!({}));
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    leaving["metadata"]["finalizers"] = json!(["foregroundDeletion"]);
+    let running = start(&[leaving]);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(running.api.list("controllerrevisions").is_empty());
+}
+
+#[tokio::test]
+async fn a_huge_set_begins_with_some_of_its_pods() {
+    let running = start(&[set(i32::MAX, &json!({"podManagementPolicy": "Parallel"}))]);
+    running.api.until("statefulsets", |sets| !sets[0]["status"]["replicas"].is_null()).await;
+    assert_eq!(named(&running.api.list("pods"), "web-249")["metadata"]["name"], "web-249");
+    running.cancel.cancel();
+}
+
+#[tokio::test]
+async fn pods_that_serve_nobody_count_and_are_replaced_first() {
+    let strategy = |partition: i32| json!({"type": "RollingUpdate", "rollingUpdate": {"partition": partition, "maxUnavailable": 2}});
+    for (partition, wanted) in [(0, ["web-0", "web-3"].as_slice()), (1, &["web-3"])] {
+        let extra = json!({"podManagementPolicy": "Parallel", "updateStrategy": strategy(partition)});
+        let running = start(&[set(4, &extra)]);
+        running.api.until("pods", |pods| pods.len() == 4).await;
+        for n in 0..4 {
+            ready(&running, &format!("web-{n}"));
+        }
+        running.api.until("statefulsets", |sets| arrived(sets, 4)).await;
+        running.api.edit("pods", "a", "web-0", |pod| pod["status"]["conditions"][0]["status"] = json!("False"));
+        running.api.until("statefulsets", |sets| sets[0]["status"]["availableReplicas"] == 3).await;
+        new_image(&running, "two");
+        let leaving = |pods: &[Value]| -> Vec<String> {
+            let leaving = pods.iter().filter(|pod| !pod["metadata"]["deletionTimestamp"].is_null());
+            names(&leaving.cloned().collect::<Vec<_>>())
+        };
+        running.api.until("pods", |pods| leaving(pods).len() == wanted.len()).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(leaving(&running.api.list("pods")), wanted);
+    }
+}

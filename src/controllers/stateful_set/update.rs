@@ -12,6 +12,9 @@ use super::{Controller, Round, is_leaving, pod_name, revision_of, runs};
 use crate::driver::{Error, Writes};
 use crate::{pods, revisions};
 
+/// Pods created by one reconcile.
+const BURST: usize = 250;
+
 impl Controller {
     pub(super) async fn update(
         &self,
@@ -19,8 +22,14 @@ impl Controller {
         again: &mut Option<Duration>,
         writes: &mut Writes,
     ) -> Result<(), Error> {
-        let mut settled = true;
-        for at in 0..round.replicas.len() {
+        let (mut settled, mut missing) = (true, 0);
+        for at in 0..round.wanted {
+            missing += usize::from(!round.replicas.contains_key(&at));
+            if missing > BURST {
+                // The changes that these make bring the next round.
+                settled = false;
+                break;
+            }
             let done = self.settle(round, at, again, writes).await?;
             if !done && round.is_ordered() {
                 return Ok(());
@@ -62,7 +71,7 @@ impl Controller {
         writes: &mut Writes,
     ) -> Result<bool, Error> {
         let ordinal = round.ordinal(at);
-        let Some(pod) = round.replicas.get(at).and_then(Option::as_ref) else {
+        let Some(pod) = round.replicas.get(&at) else {
             // The cache tells of the claims' end, and then it is made.
             if !self.claims_are_stale(round, &format!("{}-{ordinal}", round.name())) {
                 self.create(round, ordinal, writes).await?;
@@ -110,21 +119,21 @@ impl Controller {
     }
 
     /// Deletes pods of another revision, from the highest ordinal down to the partition, as many at once as may be
-    /// unavailable.
+    /// unavailable; all pods count for that.
     async fn replace(&self, round: &Round<'_>, again: &mut Option<Duration>, writes: &mut Writes) -> Result<(), Error> {
-        let mut left = round.max_unavailable();
-        for pod in round.replicas.iter().skip(round.partition()).rev() {
-            let Some(pod) = pod else { return Ok(()) };
-            let old = revision_of(pod) != revisions::name(&round.update) && !is_leaving(pod);
-            if old {
-                self.delete(round, pod, writes).await?;
+        let (mut unavailable, mut useless, mut healthy) = (0, Vec::new(), Vec::new());
+        for (at, pod) in round.replicas.iter().rev() {
+            let serves = !is_leaving(pod) && round.is_available(pod, again);
+            unavailable += usize::from(!serves);
+            let keeps = *at < round.partition() || revision_of(pod) == revisions::name(&round.update);
+            if !keeps && !is_leaving(pod) {
+                if serves { healthy.push(pod) } else { useless.push(pod) }
             }
-            if old || is_leaving(pod) || !round.is_available(pod, again) {
-                left -= 1;
-            }
-            if left == 0 {
-                return Ok(());
-            }
+        }
+        // Those that serve nobody are counted already: that they go costs nothing.
+        let left = round.max_unavailable().saturating_sub(unavailable);
+        for pod in useless.into_iter().chain(healthy.into_iter().take(left)) {
+            self.delete(round, pod, writes).await?;
         }
         Ok(())
     }
@@ -135,7 +144,7 @@ impl Round<'_> {
     fn max_unavailable(&self) -> usize {
         let rolling = self.spec.update_strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
         let asked = rolling.and_then(|rolling| rolling.max_unavailable.as_ref());
-        let of = i32::try_from(self.replicas.len()).unwrap_or(i32::MAX);
+        let of = i32::try_from(self.wanted).unwrap_or(i32::MAX);
         usize::try_from(pods::scaled(asked, of, false)).unwrap_or_default().max(1)
     }
 }
