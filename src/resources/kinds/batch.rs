@@ -139,6 +139,11 @@ fn default_job(path: &str, v: &mut Value) {
             let policy = if spec.get("podFailurePolicy").is_some() { "Failed" } else { "TerminatingOrFailed" };
             spec["podReplacementPolicy"] = policy.into();
         }
+        let rules = spec.pointer_mut("/podFailurePolicy/rules").and_then(Value::as_array_mut);
+        let patterns = rules.into_iter().flatten().filter_map(|rule| rule.get_mut("onPodConditions")?.as_array_mut());
+        for pattern in patterns.flatten().filter_map(Value::as_object_mut) {
+            pattern.entry("status").or_insert("True".into());
+        }
         defaults::apply(TABLE, spec);
         template::default_at("template", spec);
     });

@@ -318,6 +318,10 @@ fn jobs() {
     assert_eq!(v["spec"]["selector"], json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}}));
     assert_eq!(v["spec"]["template"]["metadata"]["labels"]["batch.kubernetes.io/job-name"], "n");
     assert_eq!(v["spec"]["backoffLimit"], 6);
+    let rules = json!([{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]);
+    let (r, v) = made("Job", job(json!({"template": pods, "podFailurePolicy": {"rules": rules}})));
+    assert!(r.validate(&v).is_empty());
+    assert_eq!(v["spec"]["podFailurePolicy"]["rules"][0]["onPodConditions"][0]["status"], "True");
     assert_eq!(
         errors("Job", job(json!({"template": template()}))),
         ["spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""]
