@@ -117,7 +117,9 @@ pub(crate) async fn serve_as(
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
     let line = tracing::enabled!(tracing::Level::DEBUG).then(|| (user.clone(), request.uri().to_string()));
     let mut labels = Labels::of(&server.registry.current(), &info);
-    let response = filtered(&server, user, origin, info, query, request).await.unwrap_or_else(|s| body::failure(&s));
+    let accept = request.headers().get(http::header::ACCEPT).cloned();
+    let response = filtered(&server, user, origin, info, query, request).await;
+    let response = response.unwrap_or_else(|status| negotiate::failure(accept, &status));
     labels.code = response.status().as_u16();
     if let Some((user, uri)) = line {
         tracing::debug!(verb = labels.verb, uri, user = user.name, code = labels.code, took = ?started.elapsed(), "request");

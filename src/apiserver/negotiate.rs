@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
-use mini_api::{Reason, Status, Value};
+use mini_api::{Meta, Reason, Status, Value};
 use mini_resources::protobuf;
 use std::io::Write;
 
@@ -39,6 +39,10 @@ pub(crate) struct Output {
     pub(crate) shape: Shape,
     pub(crate) include: Include,
     pub(crate) yaml: bool,
+    /// Kubernetes' protobuf, for kinds that have it.
+    pub(crate) protobuf: bool,
+    /// JSON is welcome too, where there is no protobuf.
+    json: bool,
     gzip: bool,
     pretty: bool,
 }
@@ -59,14 +63,27 @@ impl Output {
             .and_then(|v| v.to_str().ok())
             .is_some_and(|v| v.split(',').any(|e| e.trim().split(';').next() == Some("gzip")));
         let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
-        let mut output = Self { shape: Shape::Object, include, yaml: false, gzip, pretty: query.flag("pretty") };
+        let mut output = Self {
+            shape: Shape::Object,
+            include,
+            yaml: false,
+            protobuf: false,
+            json: true,
+            gzip,
+            pretty: query.flag("pretty"),
+        };
         if accept.trim().is_empty() {
             return Ok(output);
         }
-        for clause in clauses(accept) {
-            output.yaml = match clause.media {
-                "application/json" | "*/*" | "application/*" => false,
-                "application/yaml" | "application/x-yaml" | "text/yaml" => true,
+        let clauses = clauses(accept);
+        let is_json = |media: &str| matches!(media, "application/json" | "*/*" | "application/*");
+        output.json = clauses.iter().any(|clause| is_json(clause.media));
+        for clause in clauses {
+            (output.yaml, output.protobuf) = match clause.media {
+                media if is_json(media) => (false, false),
+                "application/yaml" | "application/x-yaml" | "text/yaml" => (true, false),
+                // A Table has no such form.
+                protobuf::MEDIA_TYPE if clause.parameter("as") != Some("Table") => (false, true),
                 _ => continue,
             };
             output.shape = match (clause.parameter("as"), clause.parameter("g"), clause.parameter("v")) {
@@ -82,9 +99,27 @@ impl Output {
         Err(not_acceptable())
     }
 
+    /// Whether an object goes out as protobuf.
+    ///
+    /// # Errors
+    /// 406 if it has no such form, and the client takes nothing else.
+    pub(crate) fn as_protobuf(&self, api_version: &str, kind: &str) -> Result<bool, Status> {
+        match self.protobuf && protobuf::encodes(api_version, kind) {
+            false if self.protobuf && !self.json => Err(not_acceptable()),
+            encodes => Ok(encodes),
+        }
+    }
+
     /// Answers with bytes that are JSON.
     pub(crate) fn respond(&self, code: StatusCode, json: Bytes) -> Result<Response<Body>, Status> {
-        let (content_type, bytes) = if self.yaml {
+        let (content_type, bytes) = if self.protobuf {
+            let value: Value = serde_json::from_slice(&json).map_err(Status::internal)?;
+            if self.as_protobuf(value.text(&["apiVersion"]), value.text(&["kind"]))? {
+                (protobuf::MEDIA_TYPE, Bytes::from(protobuf::encode(&value).map_err(Status::internal)?))
+            } else {
+                ("application/json", json)
+            }
+        } else if self.yaml {
             let value: Value = serde_json::from_slice(&json).map_err(Status::internal)?;
             ("application/yaml", Bytes::from(serde_saphyr::to_string(&value).map_err(Status::internal)?))
         } else if self.pretty {
@@ -105,7 +140,7 @@ impl Output {
 
     /// True if bytes go out as they are.
     pub(crate) fn plain(&self, length: usize) -> bool {
-        !(self.yaml || self.pretty || self.gzip && length >= MIN_GZIP)
+        !(self.yaml || self.protobuf || self.pretty || self.gzip && length >= MIN_GZIP)
     }
 }
 
@@ -113,8 +148,23 @@ impl Output {
 pub(crate) fn not_acceptable() -> Status {
     Status::new(
         Reason::NotAcceptable,
-        "only the following media types are accepted: application/json, application/yaml",
+        "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf",
     )
+}
+
+/// A failure in the form that the client asked its answer in.
+pub(crate) fn failure(accept: Option<HeaderValue>, status: &Status) -> Response<Body> {
+    let mut response = body::failure(status);
+    let Some(accept) = accept.filter(|accept| accept.as_bytes().starts_with(protobuf::MEDIA_TYPE.as_bytes())) else {
+        return response;
+    };
+    let headers: HeaderMap = [(header::ACCEPT, accept)].into_iter().collect();
+    let wanted = Output::negotiate(&headers, &Query::default()).is_ok_and(|output| output.protobuf);
+    if let (true, Ok(bytes)) = (wanted, protobuf::encode(&status.to_value())) {
+        *response.body_mut() = body::full(bytes);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(protobuf::MEDIA_TYPE));
+    }
+    response
 }
 
 pub(crate) fn gzip(bytes: &[u8]) -> Result<Bytes, Status> {
@@ -267,11 +317,14 @@ mod tests {
         let old = "application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(output(old).unwrap().shape, Shape::Object);
         let client_go = "application/vnd.kubernetes.protobuf,application/json";
-        assert_eq!(output(client_go).unwrap().shape, Shape::Object);
+        assert!(output(client_go).unwrap().as_protobuf("v1", "Pod").unwrap());
+        assert!(!output(client_go).unwrap().as_protobuf("example.com/v1", "Widget").unwrap());
         assert!(output("application/yaml").unwrap().yaml);
         assert!(!output("application/yaml;q=0.1, */*;q=0.9").unwrap().yaml);
-        let only_protobuf = output("application/vnd.kubernetes.protobuf").unwrap_err();
-        assert_eq!(only_protobuf.code, 406);
+        let only_protobuf = output("application/vnd.kubernetes.protobuf").unwrap();
+        assert_eq!(only_protobuf.as_protobuf("example.com/v1", "Widget").unwrap_err().code, 406);
+        let table = "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,application/json";
+        assert!(!output(table).unwrap().protobuf);
         assert_eq!(output("application/json;as=Table;v=v1alpha1;g=meta.k8s.io").unwrap_err().code, 406);
     }
 

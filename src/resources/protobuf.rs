@@ -1,8 +1,13 @@
-//! Reads objects from Kubernetes' protobuf form, in which kubectl and client-go send built-in kinds, into JSON.
+//! Kubernetes' protobuf form of built-in kinds, in which kubectl and client-go send and take them: from it into JSON here,
+//! and in [`encode`] the other way.
 //!
 //! The field numbers are one text in the executable (`data/protobuf.txt`, made by `data/protobuf.py`); a message is read
 //! from it when it is first met. Knows the wire format and nothing of what a kind means: what comes out is normalized,
 //! defaulted and validated as JSON is.
+
+mod encode;
+
+pub use encode::{encode, encodes, watch_frame};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;

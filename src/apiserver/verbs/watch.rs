@@ -12,7 +12,7 @@ use http::{HeaderValue, Response, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use mini_api::{Status, Value};
-use mini_resources::Resource;
+use mini_resources::{Resource, protobuf};
 use mini_store::{Entry, Error, Event, EventKind, WatchItem, Watcher};
 use rand::Rng;
 use serde_json::json;
@@ -30,7 +30,11 @@ const LONGEST: u64 = 7 * 24 * 3600;
 const PIECE: usize = 64 * 1024;
 
 pub(super) async fn run(call: &Call) -> Result<Response<Body>, Status> {
-    let output = Output::negotiate(&call.headers, &call.query)?;
+    let mut output = Output::negotiate(&call.headers, &call.query)?;
+    output.protobuf = match output.shape {
+        Shape::Metadata => output.as_protobuf("meta.k8s.io/v1", "PartialObjectMetadata")?,
+        _ => output.as_protobuf(&call.resource.api_version(), &call.resource.kind)?,
+    };
     if output.yaml {
         return Err(crate::negotiate::not_acceptable());
     }
@@ -88,7 +92,11 @@ pub(super) async fn run(call: &Call) -> Result<Response<Body>, Status> {
         Some((Ok::<_, BoxError>(Frame::data(bytes)), stream))
     });
     let mut response = Response::new(StreamBody::new(stream).boxed_unsync());
-    let content_type = if output.shape == Shape::Object { "application/json" } else { "application/json;stream=watch" };
+    let content_type = match (output.protobuf, output.shape) {
+        (true, _) => "application/vnd.kubernetes.protobuf;stream=watch",
+        (false, Shape::Object) => "application/json",
+        (false, _) => "application/json;stream=watch",
+    };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     Ok(response)
 }
@@ -247,7 +255,7 @@ impl Form {
                 table::table(columns, &json!({"resourceVersion": version}), &[row])
             }
         };
-        Ok(enclose(kind, &shaped))
+        Ok(self.enclose(kind, &shaped))
     }
 
     /// A bookmark: an object of the kind with nothing but a revision.
@@ -270,14 +278,26 @@ impl Form {
                     row["object"] = object;
                 }
                 let metadata = json!({"resourceVersion": revision.to_string()});
-                return enclose("BOOKMARK", &table::table(None, &metadata, &[row.to_string()]));
+                return self.enclose("BOOKMARK", &table::table(None, &metadata, &[row.to_string()]));
             }
         }
-        enclose("BOOKMARK", &Bytes::from(object.to_string()))
+        self.enclose("BOOKMARK", &Bytes::from(object.to_string()))
+    }
+
+    fn enclose(&self, kind: &str, object: &Bytes) -> Bytes {
+        if !self.output.protobuf {
+            return enclose(kind, object);
+        }
+        let value = serde_json::from_slice(object).map_err(|e| e.to_string());
+        let frame = value.and_then(|value| protobuf::watch_frame(kind, &value)).or_else(|why| {
+            let status = Status::internal(why);
+            protobuf::watch_frame("ERROR", &status.to_value())
+        });
+        frame.map(Bytes::from).unwrap_or_default()
     }
 
     fn error(&self, status: &Status) -> Bytes {
-        enclose("ERROR", &Bytes::from(status.to_value().to_string()))
+        self.enclose("ERROR", &Bytes::from(status.to_value().to_string()))
     }
 }
 

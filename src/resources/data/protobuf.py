@@ -22,7 +22,7 @@ import sys
 
 GROUPS = ["admissionregistration", "apps", "authentication", "authorization", "autoscaling", "batch", "certificates",
           "coordination", "core", "discovery", "events", "flowcontrol", "networking", "node", "policy", "rbac",
-          "resource", "scheduling", "storage"]
+          "resource", "scheduling", "storage", "storagemigration"]
 SCALARS = {"string": "s", "bool": "b", "int32": "i", "int64": "i", "double": "d", "bytes": "x"}
 SPECIAL = {"api.resource.Quantity": "q", "util.intstr.IntOrString": "o", "runtime.RawExtension": "r",
            "apis.meta.v1.FieldsV1": "r",

@@ -104,7 +104,7 @@ async fn tables_and_metadata() {
     let list = s.get_as(PODS, metadata).await.body;
     assert_eq!(list["kind"], "PartialObjectMetadataList");
     assert!(list["items"][0].get("spec").is_none());
-    assert_eq!(s.get_as(PODS, "application/vnd.kubernetes.protobuf").await.code, 406);
+    assert_eq!(s.get_as(PODS, "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io").await.code, 406);
     assert_eq!(s.get_as(PODS, "application/json;as=Table;v=v1alpha1;g=meta.k8s.io").await.code, 406);
     s.stop().await;
 }

@@ -14,6 +14,7 @@ mod lists;
 mod local;
 mod objects;
 mod patches;
+mod protobuf;
 mod quotas;
 mod rows;
 mod services;
