@@ -41,6 +41,7 @@ fn validate_policy(v: &Value, errors: &mut Errors) {
                 if port.get("port").is_set() {
                     port.get("port").port_or_name(errors);
                 }
+                end_port(&port, errors);
             }
             for peer in rule.get(peers).items() {
                 let block = peer.get("ipBlock");
@@ -53,16 +54,47 @@ fn validate_policy(v: &Value, errors: &mut Errors) {
                     (true, true) => {
                         errors.push(peer.forbidden("may not specify both ipBlock and another peer"));
                     }
-                    (false, true) => {
-                        let range = block.get("cidr");
-                        if range.text().parse::<ipnet::IpNet>().is_err() {
-                            errors
-                                .push(range.invalid("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"));
-                        }
-                    }
+                    (false, true) => ip_block(&block, errors),
                     (true, false) => {}
                 }
             }
         }
+    }
+}
+
+fn ip_block(block: &At<'_>, errors: &mut Errors) {
+    const VALID: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+    let cidr = block.get("cidr");
+    if cidr.is_empty() {
+        errors.push(cidr.required(""));
+        return;
+    }
+    let Ok(range) = cidr.text().parse::<ipnet::IpNet>() else {
+        errors.push(cidr.invalid(VALID));
+        return;
+    };
+    for except in block.get("except").items() {
+        match except.text().parse::<ipnet::IpNet>() {
+            Err(_) => errors.push(except.invalid(VALID)),
+            Ok(inner) if !range.contains(&inner.addr()) || range.prefix_len() >= inner.prefix_len() => {
+                errors.push(except.invalid("must be a strict subset of `cidr`"));
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+fn end_port(port: &At<'_>, errors: &mut Errors) {
+    let (first, last) = (port.get("port"), port.get("endPort"));
+    if !last.is_set() {
+        return;
+    }
+    match first.int() {
+        None if first.is_set() => errors.push(last.invalid("may not be specified when `port` is non-numeric")),
+        None => errors.push(last.invalid("may not be specified when `port` is not specified")),
+        Some(number) if last.int().is_some_and(|end| end < number) => {
+            errors.push(last.invalid("must be greater than or equal to `port`"));
+        }
+        Some(_) => last.port(errors),
     }
 }

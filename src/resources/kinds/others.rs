@@ -4,7 +4,7 @@ use super::template;
 use crate::check::At;
 use crate::columns::{self, AGE, Column, NAME, int};
 use crate::defaults::{self, Default};
-use crate::kinds::deployment::int_or_percent;
+use crate::kinds::deployment::{int_or_percent, not_more_than_all};
 use crate::resource::Hooks;
 use mini_api::{Meta, names};
 use serde_json::Value;
@@ -36,8 +36,10 @@ pub(crate) const BUDGET: Hooks = Hooks {
         if least.is_set() && most.is_set() {
             errors.push(spec.invalid("minAvailable and maxUnavailable cannot be both set"));
         }
-        int_or_percent(&least, errors);
-        int_or_percent(&most, errors);
+        for bound in [&least, &most] {
+            int_or_percent(bound, errors);
+            not_more_than_all(bound, errors);
+        }
         crate::kinds::pod::spec::label_selector(&spec.get("selector"), errors);
         spec.get("unhealthyPodEvictionPolicy").one_of(&["AlwaysAllow", "IfHealthyBudget"], errors);
     },

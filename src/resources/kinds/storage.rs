@@ -1,11 +1,15 @@
 //! StorageClass, VolumeAttributesClass, and what CSI drivers tell about themselves.
 
-use crate::check::At;
+use crate::check::{At, Errors};
 use crate::columns::{self, AGE, Column, NAME, NONE, UNSET, list, text_or};
 use crate::defaults::{self, Default, Table};
 use crate::resource::Hooks;
-use mini_api::{Meta, names};
+use mini_api::{FieldError, Meta, names};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+const DRIVER_MAX: usize = 63;
+const NODE_ID_MAX: usize = 256;
 
 pub(crate) const CLASS: Hooks = Hooks {
     default: |v| {
@@ -24,6 +28,7 @@ pub(crate) const CLASS: Hooks = Hooks {
         }
         root.get("reclaimPolicy").one_of(&["Delete", "Retain"], errors);
         root.get("volumeBindingMode").one_of(&["Immediate", "WaitForFirstConsumer"], errors);
+        root.get("allowedTopologies").items().iter().for_each(|term| topology(term, errors));
     },
     validate_update: |new, old, _, errors| {
         let (new, old) = (At::root(new), At::root(old));
@@ -109,10 +114,54 @@ pub(crate) const CSI_DRIVER: Hooks = Hooks {
 
 pub(crate) const CSI_NODE: Hooks = Hooks {
     name: names::is_dns1123_subdomain,
+    validate: |v, errors| {
+        let mut seen = BTreeSet::new();
+        for driver in At::root(v).get("spec").get("drivers").items() {
+            let (name, id, count) = (driver.get("name"), driver.get("nodeID"), driver.get("allocatable").get("count"));
+            driver_name(&name, errors);
+            if id.is_empty() {
+                errors.push(id.required(""));
+            } else if id.text().len() > NODE_ID_MAX {
+                errors.push(FieldError::too_long(&id.path, NODE_ID_MAX));
+            }
+            count.non_negative(errors);
+            if !seen.insert(name.text()) {
+                errors.push(name.duplicate());
+            }
+        }
+    },
     columns: &[NAME, Column::number("Drivers", "Drivers on the node."), AGE],
     cells: |v, now| vec![columns::name(v), list(v, &["spec", "drivers"]).len().into(), columns::age(v, now)],
     ..Hooks::NONE
 };
+
+/// The name of a driver of volumes.
+fn driver_name(at: &At<'_>, errors: &mut Errors) {
+    at.must_be_set(errors);
+    if at.text().len() > DRIVER_MAX {
+        errors.push(FieldError::too_long(&at.path, DRIVER_MAX));
+    }
+    let messages = names::is_dns1123_subdomain(&at.text().to_lowercase());
+    errors.extend(messages.into_iter().map(|m| FieldError::invalid(&at.path, at.text(), m)));
+}
+
+fn topology(term: &At<'_>, errors: &mut Errors) {
+    let mut keys = BTreeSet::new();
+    for requirement in term.get("matchLabelExpressions").items() {
+        let (key, values) = (requirement.get("key"), requirement.get("values"));
+        values.must_be_set(errors);
+        let mut seen = BTreeSet::new();
+        for value in values.items() {
+            if !seen.insert(value.text()) {
+                errors.push(value.duplicate());
+            }
+        }
+        key.messages(names::is_qualified_name(key.text()), errors);
+        if !keys.insert(key.text()) {
+            errors.push(key.duplicate());
+        }
+    }
+}
 
 pub(crate) const CSI_CAPACITY: Hooks = Hooks {
     name: names::is_dns1123_subdomain,
@@ -130,7 +179,20 @@ pub(crate) const ATTACHMENT: Hooks = Hooks {
     name: names::is_dns1123_subdomain,
     validate: |v, errors| {
         let spec = At::root(v).get("spec");
-        ["attacher", "nodeName"].iter().for_each(|f| spec.get(f).must_be_set(errors));
+        let (attacher, source, node) = (spec.get("attacher"), spec.get("source"), spec.get("nodeName"));
+        attacher.must_be_set(errors);
+        let volume = source.get("persistentVolumeName");
+        const ONE: &str = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+        match (volume.is_set(), source.get("inlineVolumeSpec").is_set()) {
+            (false, false) => errors.push(source.required(ONE)),
+            (true, true) => errors.push(source.forbidden(ONE)),
+            (true, false) if volume.is_empty() => {
+                errors.push(volume.required("must specify non empty persistentVolumeName"));
+            }
+            _ => {}
+        }
+        node.messages(names::is_dns1123_subdomain(node.text()), errors);
+        driver_name(&attacher, errors);
     },
     validate_update: |new, old, subresource, errors| {
         if subresource.is_none() {
