@@ -61,7 +61,7 @@ fn minimal(kind: &str, group: &str) -> Value {
         "CSINode" => json!({"spec": {"drivers": []}}),
         "CSIStorageCapacity" => json!({"storageClassName": "s"}),
         "VolumeAttachment" => {
-            json!({"spec": {"attacher": "example.com/a", "nodeName": "n", "source": {"persistentVolumeName": "v"}}})
+            json!({"spec": {"attacher": "a.example.com", "nodeName": "n", "source": {"persistentVolumeName": "v"}}})
         }
         "VolumeAttributesClass" => json!({"driverName": "example.com", "parameters": {"a": "b"}}),
         "CustomResourceDefinition" => json!({"spec": {"group": "example.org", "scope": "Cluster",
