@@ -70,8 +70,8 @@ impl WriteOptions {
 }
 
 fn dry_run_errors(values: &[&str], errors: &mut Vec<FieldError>) {
-    for other in values.iter().filter(|v| **v != "All") {
-        errors.push(FieldError::not_supported(&FieldPath::new("dryRun"), *other, &["All"]));
+    if values.iter().any(|value| *value != "All") {
+        errors.push(FieldError::not_supported(&FieldPath::new("dryRun"), serde_json::json!(values), &["All"]));
     }
 }
 

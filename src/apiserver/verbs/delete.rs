@@ -116,7 +116,8 @@ pub(crate) async fn object(call: &Call, name: &str, options: &DeleteOptions) -> 
 }
 
 fn check_preconditions(resource: &Resource, old: &Value, entry: &Entry, options: &DeleteOptions) -> Result<(), Status> {
-    let conflict = |why: String| Err(Status::conflict(&resource.group, &resource.plural, old.name(), &why));
+    // Upstream names the kind here, where it names the resource everywhere else.
+    let conflict = |why: String| Err(Status::conflict(&resource.group, &resource.kind, old.name(), &why));
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != old.uid()) {
         return conflict(format!(
             "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been \

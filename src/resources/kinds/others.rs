@@ -78,7 +78,11 @@ pub(crate) const PRIORITY_CLASS: Hooks = Hooks {
         let system = v.name().starts_with("system-");
         if system && !matches!(v.name(), "system-node-critical" | "system-cluster-critical") {
             let path = mini_api::FieldPath::new("metadata").child("name");
-            let detail = "priority class names with 'system-' prefix are reserved for system use only. error: ";
+            let detail = format!(
+                "priority class names with 'system-' prefix are reserved for system use only. error: {} is not a known \
+                 system priority class",
+                v.name()
+            );
             errors.push(mini_api::FieldError::forbidden(&path, detail));
         } else if !system && value.int().unwrap_or(0) > HIGHEST {
             let detail = format!("maximum allowed value of a user defined priority is {HIGHEST}");

@@ -84,7 +84,9 @@ fn resource_name(name: &str, at: &At<'_>, errors: &mut Errors) {
     if !messages.is_empty() {
         errors.extend(messages.into_iter().map(|m| FieldError::invalid(&at.path, name, m)));
     } else if !name.contains('/') && !is_standard(name) {
-        errors.push(FieldError::invalid(&at.path, name, "must be a standard resource for quota"));
+        for detail in ["must be a standard resource type or fully qualified", "must be a standard resource for quota"] {
+            errors.push(FieldError::invalid(&at.path, name, detail));
+        }
     }
 }
 
@@ -176,6 +178,7 @@ mod tests {
             said(json!({"hard": {"widgets": "1", "pods": "-1"}})),
             [
                 "spec.hard[pods]: Invalid value: \"-1\": must be greater than or equal to 0",
+                "spec.hard[widgets]: Invalid value: \"widgets\": must be a standard resource type or fully qualified",
                 "spec.hard[widgets]: Invalid value: \"widgets\": must be a standard resource for quota",
             ]
         );
