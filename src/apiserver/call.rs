@@ -14,6 +14,8 @@ pub struct Call {
     pub resource: Arc<Resource>,
     pub query: Query,
     pub headers: HeaderMap,
+    /// A component of this process makes it.
+    pub inside: bool,
 }
 
 impl Call {
@@ -28,7 +30,15 @@ impl Call {
             ..RequestInfo::default()
         };
         let user = Arc::new(UserInfo::new("system:apiserver", &["system:masters"]));
-        Self { server: server.clone(), user, info, resource, query: Query::default(), headers: HeaderMap::new() }
+        Self {
+            server: server.clone(),
+            user,
+            info,
+            resource,
+            query: Query::default(),
+            headers: HeaderMap::new(),
+            inside: true,
+        }
     }
 
     /// 404 for the object that the path names.

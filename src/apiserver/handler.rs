@@ -144,7 +144,8 @@ async fn filtered(
     }
     let resource = resolve(server, &info)?;
     let headers = request.headers().clone();
-    let call = Call { server: server.clone(), user, info, resource, query, headers };
+    let inside = origin == Origin::Inside;
+    let call = Call { server: server.clone(), user, info, resource, query, headers, inside };
     if stream::is_stream(&call.info.subresource) {
         return stream::serve(&call, request).await;
     }

@@ -3,8 +3,8 @@
 //! The rules are `mini_api::apply`'s; here is what a request brings to them.
 
 use crate::Call;
-use mini_api::apply::managers::is_reset;
-use mini_api::apply::{Context, Failure, Managers, Set, Versions, set::Filter};
+use mini_api::apply::managers::{is_printable, is_reset};
+use mini_api::apply::{Context, Element, Failure, Managers, Set, Versions, set::Filter};
 use mini_api::{Meta, Status, Value, meta::object_mut};
 use mini_resources::{ApplyNode, Registry, Resource};
 use serde_json::Map;
@@ -29,50 +29,73 @@ pub(crate) fn manager(call: &Call) -> String {
     if !named.is_empty() {
         return named.to_owned();
     }
-    let agent = call.headers.get(http::header::USER_AGENT).map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+    let agent = call.headers.get(http::header::USER_AGENT).map(|v| String::from_utf8_lossy(v.as_bytes()));
     match agent {
-        Some(agent) => {
-            let mut name = String::new();
-            for c in agent.split('/').next().unwrap_or_default().chars().filter(|c| !c.is_control()) {
-                if name.len() + c.len_utf8() > MANAGER_MAX {
-                    break;
-                }
-                name.push(c);
-            }
-            name
-        }
+        Some(agent) => fitting_name(agent.split('/').next().unwrap_or_default()),
         // Components of this process have no agent but their name.
-        None => match call.user.name.strip_prefix("system:") {
+        None if call.inside => match call.user.name.strip_prefix("system:") {
             Some("apiserver") => "kube-apiserver".to_owned(),
             Some(node) if node.starts_with("node:") => "kubelet".to_owned(),
-            Some(component) => component.rsplit(':').next().unwrap_or_default().to_owned(),
+            Some(component) => fitting_name(component.rsplit(':').next().unwrap_or_default()),
             None => String::new(),
         },
+        None => String::new(),
     }
+}
+
+/// What prints of a text, and no more of it than a manager's name holds.
+fn fitting_name(text: &str) -> String {
+    let mut name = String::new();
+    for c in text.chars().filter(|c| is_printable(*c)) {
+        if name.len() + c.len_utf8() > MANAGER_MAX {
+            break;
+        }
+        name.push(c);
+    }
+    name
 }
 
 /// Records who owns the fields of a new object, before admission.
 pub(crate) fn on_create(call: &Call, object: &mut Value) {
     let sent = object.meta_mut().remove(FIELD).unwrap_or_default();
     let managers = Managers::decode(&sent).unwrap_or_default();
-    let managers = with_context(call, "", |context| context.update(&Value::Object(Map::new()), object, managers));
+    let live = nothing_yet(&call.resource);
+    let managers = with_context(call, "", |context| context.update(&live, object, managers));
     put(object, managers);
 }
 
+/// What an object is before there is one; its kind is enough for a conversion.
+fn nothing_yet(resource: &Resource) -> Value {
+    serde_json::json!({"apiVersion": resource.api_version(), "kind": resource.kind})
+}
+
 /// Records who owns what is changed, before admission. An object without owners gets none.
-pub(crate) fn on_update(call: &Call, subresource: &str, new: &mut Value, old: &Value) {
+pub(crate) fn on_update(call: &Call, subresource: &str, new: &mut Value, old: &mut Value) {
     let sent = new.meta_mut().remove(FIELD).unwrap_or_default();
-    let kept = || Managers::decode(of(old)).unwrap_or_default();
+    // Owners are not compared.
+    let stored = old.meta_mut().remove(FIELD);
+    on_update_of(call, subresource, new, old, &sent, stored.as_ref().unwrap_or(&Value::Null));
+    if let Some(stored) = stored {
+        old.meta_mut().insert(FIELD.to_owned(), stored);
+    }
+}
+
+fn on_update_of(call: &Call, subresource: &str, new: &mut Value, old: &Value, sent: &Value, stored: &Value) {
+    let kept = || Managers::decode(stored).unwrap_or_default();
     let managers = if !subresource.is_empty() {
         kept()
-    } else if is_reset(&sent) {
+    } else if is_reset(sent) {
         Managers::default()
     } else {
         // Clients that do not know the field must not lose it.
-        Managers::decode(&sent).ok().filter(|sent| !sent.is_empty()).unwrap_or_else(kept)
+        Managers::decode(sent).ok().filter(|sent| !sent.is_empty()).unwrap_or_else(kept)
     };
     if managers.is_empty() {
         return;
+    }
+    // As upstream, where a Scale has the owners of the replicas and no others, and an object without owners gets none.
+    if subresource == "scale" && !managers.iter().any(|entry| entry.set.has(&replicas(&call.resource))) {
+        return put(new, managers);
     }
     let managers = with_context(call, subresource, |context| context.update(old, new, managers));
     put(new, managers);
@@ -92,7 +115,7 @@ pub(crate) fn apply(
     let resource = &*call.resource;
     let mut live = match old {
         Some(old) => old.clone(),
-        None => serde_json::json!({"apiVersion": resource.api_version(), "kind": resource.kind}),
+        None => nothing_yet(resource),
     };
     let managed = old.and_then(|_| live.meta_mut().remove(FIELD)).unwrap_or_default();
     let managers = Managers::decode(&managed)
@@ -186,7 +209,9 @@ fn filter(resource: &Resource, subresource: &str) -> Filter<'static> {
     static STATUS: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["status"]]));
     static SPEC: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["spec"]]));
     static DEPLOYMENT: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["spec"], &["metadata", "labels"]]));
-    static CUSTOM: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["spec"], &["metadata"]]));
+    static METADATA: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["spec"], &["metadata"]]));
+    static SIGNING: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["spec"], &["status"]]));
+    static SIGNED: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["spec"], &["status", "conditions"]]));
     static POD: LazyLock<Set> =
         LazyLock::new(|| Set::of(&[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]]));
     static APPROVAL: LazyLock<Set> = LazyLock::new(|| Set::of(&[&["spec"], &["status", "certificate"]]));
@@ -203,20 +228,29 @@ fn filter(resource: &Resource, subresource: &str) -> Filter<'static> {
                 &["spec", "initContainers", "*", "resizePolicy"],
             ]);
         }
-        ("status", _) if resource.custom.is_some() => &CUSTOM,
+        ("status", _) if resource.custom.is_some() => &METADATA,
+        ("status", "VolumeAttachment" | "FlowSchema" | "PriorityLevelConfiguration" | "ResourceClaim") => &METADATA,
+        ("status", "CertificateSigningRequest") => &SIGNED,
         ("status", "Pod") => &POD,
         ("status", "Deployment") => &DEPLOYMENT,
         ("status", _) => &SPEC,
         ("approval", _) => &APPROVAL,
+        ("", "CertificateSigningRequest") => &SIGNING,
         _ if resource.subresource("status").is_some() => &STATUS,
         _ => &NOTHING,
     })
 }
 
+/// Where a Scale of the kind finds the replicas.
+fn replicas(resource: &Resource) -> Vec<Element> {
+    let paths = resource.custom.as_ref().and_then(|kind| kind.scale.as_ref());
+    let path = paths.map_or(".spec.replicas", |paths| &paths.spec_replicas);
+    path.split('.').filter(|name| !name.is_empty()).map(Element::field).collect()
+}
+
 /// Whether `spec.replicas` is what a Scale of the kind is about.
 fn scales_replicas(resource: &Resource) -> bool {
-    let paths = resource.custom.as_ref().and_then(|kind| kind.scale.as_ref());
-    paths.is_none_or(|paths| paths.spec_replicas == ".spec.replicas")
+    replicas(resource) == [Element::field("spec"), Element::field("replicas")]
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use serde_json::Map;
 
 /// The largest request that etcd takes, as upstream runs it.
 const MAX_STORED: usize = 3 << 19;
+/// How deep an object may nest: less than readers of JSON take, which see it in lists and events too.
+const MAX_DEPTH: usize = 100;
 
 /// An object in its final form but for the revision.
 pub(crate) struct Template {
@@ -79,6 +81,21 @@ impl Template {
     }
 }
 
+/// Nobody could read what nests deeper, nor the list that it is in.
+fn check_depth(value: &Value) -> Result<(), Status> {
+    fn fits(value: &Value, left: usize) -> bool {
+        match value {
+            Value::Array(items) => left > 0 && items.iter().all(|item| fits(item, left - 1)),
+            Value::Object(map) => left > 0 && map.values().all(|inner| fits(inner, left - 1)),
+            _ => true,
+        }
+    }
+    if fits(value, MAX_DEPTH) {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!("the object nests too deep: at most {MAX_DEPTH} levels are stored")))
+}
+
 /// The field of a kind whose values are base64 here and bytes upstream.
 fn encoded(value: &Value) -> &'static str {
     match value.text(&["kind"]) {
@@ -126,8 +143,9 @@ pub(crate) fn stored(resource: &Resource, value: &Value) -> Template {
 /// is nothing without them.
 ///
 /// # Errors
-/// As [`Template::check_size`].
+/// As [`Template::check_size`], and 400 if it nests too deep to be read again.
 pub(crate) fn fitting(resource: &Resource, value: &mut Value, owners: Owners<'_>) -> Result<Template, Status> {
+    check_depth(value)?;
     let template = stored(resource, value);
     match template.check_size(value) {
         Err(_) if owners != Owners::Given && value.meta_mut().remove("managedFields").is_some() => {
@@ -181,6 +199,15 @@ mod tests {
             serde_json::from_slice::<Value>(&bytes).unwrap(),
             json!({"a": 1, "metadata": {"resourceVersion": "9"}})
         );
+    }
+
+    #[test]
+    fn what_nobody_could_read_is_refused() {
+        let nested = |levels: usize| {
+            (0..levels).fold(json!({}), |inside, i| if i % 2 == 0 { json!([inside]) } else { json!({"a": inside}) })
+        };
+        assert!(check_depth(&nested(MAX_DEPTH - 1)).is_ok());
+        assert_eq!(check_depth(&nested(MAX_DEPTH)).unwrap_err().code, 400);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::Call;
 use crate::managed_fields::MANAGER_MAX;
 use crate::negotiate::{self, Media};
 use crate::verbs::APPLY;
+use mini_api::apply::managers::is_printable;
 use mini_api::selector::{FieldSelector, LabelSelector};
 use mini_api::{FieldError, FieldErrorType, FieldPath, Meta, Reason, Status, Value};
 use mini_resources::Resource;
@@ -47,7 +48,7 @@ impl WriteOptions {
         if manager.len() > MANAGER_MAX {
             errors.push(FieldError::too_long(&path, MANAGER_MAX));
         }
-        if manager.chars().any(char::is_control) {
+        if !manager.chars().all(is_printable) {
             errors.push(FieldError::invalid(&path, manager, "should only contain printable characters"));
         }
         dry_run_errors(&dry_run, &mut errors);

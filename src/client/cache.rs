@@ -413,6 +413,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_cache_goes_on_without_what_it_cannot_read() {
+        let api = FakeApi::default();
+        let put = |name: &str, data: serde_json::Value| {
+            api.put(&json!({"apiVersion": "v1", "kind": "ConfigMap", "data": data,
+                            "metadata": {"namespace": "a", "name": name}}))
+        };
+        put("odd", json!(["no map"]));
+        put("one", json!({}));
+        let cancel = CancellationToken::new();
+        let cache = Cache::<ConfigMap>::spawn(&api.client(), Scope::default(), cancel.clone());
+        timeout(Duration::from_secs(5), cache.synced()).await.unwrap();
+        assert!(cache.get("a", "odd").is_none() && cache.get("a", "one").is_some());
+        let revision = put("odd", json!(["still none"]));
+        timeout(Duration::from_secs(5), cache.reached(revision)).await.unwrap();
+        let revision = put("two", json!({}));
+        timeout(Duration::from_secs(5), cache.reached(revision)).await.unwrap();
+        assert_eq!(cache.len(), 2);
+        cancel.cancel();
+    }
+
+    #[tokio::test]
     async fn a_cache_lists_again_when_its_revision_is_too_old() {
         let api = FakeApi::default();
         let cancel = CancellationToken::new();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::io::{AsyncBufRead, AsyncBufReadExt};
 use kube::Client;
-use kube::api::{ListParams, ObjectList, WatchParams};
+use kube::api::{ListParams, WatchParams};
 use kube::core::{Request, Status};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -104,13 +104,14 @@ async fn list<K: Kind, S: Sink<K>>(client: &Client, url: &str, scope: &Scope, si
     let mut objects = Vec::new();
     loop {
         let request = Request::new(url).list(&params).map_err(kube::Error::BuildRequest)?;
-        let page: ObjectList<K> = client.request(request).await?;
-        objects.extend(page.items.into_iter().map(slim));
-        params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+        let page = client.request_text(request).await?;
+        let Page { metadata, items } = serde_json::from_str(&page).map_err(kube::Error::SerdeError)?;
+        let items = items.unwrap_or_default().into_iter();
+        objects.extend(items.filter_map(|item| readable::<K>(url, item).ok()));
+        params.continue_token = metadata.continue_.filter(|token| !token.is_empty());
         if params.continue_token.is_none() {
-            let revision = page.metadata.resource_version.unwrap_or_default();
-            sink.replace(objects, revision.parse().unwrap_or_default());
-            return Ok(revision);
+            sink.replace(objects, metadata.resource_version.parse().unwrap_or_default());
+            return Ok(metadata.resource_version);
         }
     }
 }
@@ -137,18 +138,19 @@ async fn watch<K: Kind, S: Sink<K>>(
     let silence = Duration::from_secs(u64::from(WATCH_SECONDS) + 10);
     while let Ok(Some(event)) = timeout(silence, events.next()).await {
         match event? {
-            Event { kind: "ADDED" | "MODIFIED", object } => {
-                let object = slim(decode::<K>(object)?);
-                *revision = revision_of(&object).to_string();
-                sink.apply(object);
-            }
-            Event { kind: "DELETED", object } => {
-                let object = slim(decode::<K>(object)?);
-                *revision = revision_of(&object).to_string();
-                sink.delete(object);
-            }
+            Event { kind: kind @ ("ADDED" | "MODIFIED" | "DELETED"), object } => match readable::<K>(url, object) {
+                Ok(object) => {
+                    *revision = revision_of(&object).to_string();
+                    if kind == "DELETED" { sink.delete(object) } else { sink.apply(object) }
+                }
+                // Asking again would bring the same again.
+                Err(meta) => {
+                    *revision = meta?.resource_version;
+                    sink.advance(revision.parse().unwrap_or_default());
+                }
+            },
             Event { kind: "BOOKMARK", object } => {
-                *revision = decode::<Bookmark>(object)?.metadata.resource_version;
+                *revision = decode::<Bare>(object)?.metadata.resource_version;
                 sink.advance(revision.parse().unwrap_or_default());
             }
             Event { object, .. } => {
@@ -177,15 +179,29 @@ struct Event<'a> {
     object: &'a RawValue,
 }
 
+/// A part of a list, whose objects are text until each is read.
 #[derive(Deserialize)]
-struct Bookmark {
-    metadata: BookmarkMeta,
+struct Page<'a> {
+    #[serde(default)]
+    metadata: BareMeta,
+    #[serde(borrow)]
+    items: Option<Vec<&'a RawValue>>,
 }
 
+/// What a bookmark has, and every object.
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct BookmarkMeta {
+struct Bare {
+    metadata: BareMeta,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct BareMeta {
+    name: String,
+    namespace: String,
     resource_version: String,
+    #[serde(rename = "continue")]
+    continue_: Option<String>,
 }
 
 impl Events {
@@ -203,6 +219,17 @@ impl Events {
 
 fn decode<T: DeserializeOwned>(object: &RawValue) -> Result<T, kube::Error> {
     serde_json::from_str(object.get()).map_err(kube::Error::SerdeError)
+}
+
+/// An object, or where one that cannot be read stands; whoever follows goes on without it.
+fn readable<K: Kind>(url: &str, object: &RawValue) -> Result<K, Result<BareMeta, kube::Error>> {
+    decode::<K>(object).map(slim).map_err(|error| {
+        let meta = decode::<Bare>(object).map(|bare| bare.metadata);
+        if let Ok(BareMeta { namespace, name, .. }) = &meta {
+            tracing::warn!(%url, %namespace, %name, %error, "an object cannot be read; it is left out");
+        }
+        meta
+    })
 }
 
 /// Drops what no component reads and every object carries.

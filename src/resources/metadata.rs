@@ -2,6 +2,7 @@
 
 use crate::check::{At, Errors};
 use crate::resource::Resource;
+use mini_api::apply::managers::is_printable;
 use mini_api::{FieldError, names};
 use serde_json::Value;
 
@@ -9,6 +10,8 @@ use serde_json::Value;
 const ANNOTATIONS_MAX: usize = 256 * 1024;
 /// The longest names of a manager of fields and of the subresource it used, in bytes.
 const MANAGER_MAX: usize = 128;
+/// Nobody has as many; whoever sends them wants the server's time.
+const MANAGERS_MAX: usize = 1000;
 const SUBRESOURCE_MAX: usize = 256;
 
 pub(crate) fn validate(resource: &Resource, v: &Value, errors: &mut Errors) {
@@ -58,6 +61,10 @@ fn shared(meta: &At<'_>, errors: &mut Errors) {
 }
 
 fn managed_fields(at: &At<'_>, errors: &mut Errors) {
+    let count = at.items().len();
+    if count > MANAGERS_MAX {
+        return errors.push(FieldError::too_many(&at.path, count, MANAGERS_MAX));
+    }
     for entry in at.items() {
         let (operation, kind, manager) = (entry.get("operation"), entry.get("fieldsType"), entry.get("manager"));
         if operation.is_empty() {
@@ -71,7 +78,7 @@ fn managed_fields(at: &At<'_>, errors: &mut Errors) {
         if manager.text().len() > MANAGER_MAX {
             errors.push(FieldError::too_long(&manager.path, MANAGER_MAX));
         }
-        if manager.text().chars().any(char::is_control) {
+        if !manager.text().chars().all(is_printable) {
             errors.push(manager.invalid("should only contain printable characters"));
         }
         if entry.get("subresource").text().len() > SUBRESOURCE_MAX {

@@ -8,6 +8,8 @@ use super::set::{Branch, Set};
 use serde_json::{Map, Value};
 
 const SELF: &str = ".";
+/// What nests deeper is none: no object does.
+const MAX_DEPTH: usize = 100;
 
 /// The set as `fieldsV1`.
 #[must_use]
@@ -46,18 +48,21 @@ fn name(element: &Element) -> String {
 pub fn decode(fields: &Value) -> Result<Set, String> {
     match fields {
         Value::Null => Ok(Set::default()),
-        Value::Object(map) => Ok(decode_branch(map)?.below),
+        Value::Object(map) => Ok(decode_branch(map, 0)?.below),
         _ => Err("fieldsV1 must be an object".to_owned()),
     }
 }
 
-fn decode_branch(map: &Map<String, Value>) -> Result<Branch, String> {
+fn decode_branch(map: &Map<String, Value>, depth: usize) -> Result<Branch, String> {
+    if depth > MAX_DEPTH {
+        return Err("fieldsV1 nests too deep".to_owned());
+    }
     let mut out = Branch { member: map.contains_key(SELF), below: Set::default() };
     for (key, value) in map.iter().filter(|(key, _)| *key != SELF) {
         let Some(element) = parse(key)? else { continue };
         let inside = match value {
-            Value::Object(inside) => decode_branch(inside)?,
-            _ => Branch::MEMBER,
+            Value::Object(inside) => decode_branch(inside, depth + 1)?,
+            _ => return Err(format!("{key}: not an object")),
         };
         out.below.put(&element, inside);
     }
@@ -130,8 +135,17 @@ mod tests {
             json!({"k:[1]": {}}),
             json!({"v:{": {}}),
             json!({"i:x": {}}),
+            json!({"f:a": 1}),
+            json!({"f:a": {"f:b": null}}),
         ] {
             assert!(decode(&broken).is_err(), "{broken}");
         }
+    }
+
+    #[test]
+    fn what_nests_deeper_than_any_object_is_refused() {
+        let nested = |levels: usize| (0..levels).fold(json!({}), |inside, _| json!({"f:a": inside}));
+        assert!(decode(&nested(90)).is_ok());
+        assert!(decode(&nested(110)).unwrap_err().contains("too deep"));
     }
 }

@@ -3,6 +3,7 @@
 use super::fields_v1;
 use super::set::Set;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What made a manager the owner of its fields.
@@ -38,13 +39,15 @@ pub struct Entry {
 impl Entry {
     /// Whether both are of one manager, which then has one entry. An applier has one whatever versions it applies.
     pub(crate) fn same_manager(&self, other: &Self) -> bool {
-        self.operation == other.operation
-            && self.manager == other.manager
-            && self.subresource == other.subresource
-            && (self.operation == Operation::Apply || self.api_version == other.api_version)
+        self.key() == other.key()
     }
 
-    fn order(&self) -> (Operation, Option<&str>, &str, &str, &str) {
+    fn key(&self) -> (Operation, &str, &str, &str) {
+        let version = if self.operation == Operation::Apply { "" } else { &self.api_version };
+        (self.operation, &self.manager, &self.subresource, version)
+    }
+
+    pub(crate) fn order(&self) -> (Operation, Option<&str>, &str, &str, &str) {
         (self.operation, self.time.as_deref(), &self.manager, &self.api_version, &self.subresource)
     }
 }
@@ -73,12 +76,12 @@ impl Managers {
     /// # Errors
     /// What is wrong with it.
     pub fn decode(managed_fields: &Value) -> Result<Self, String> {
-        let mut out = Self::default();
         let entries = match managed_fields {
-            Value::Null => return Ok(out),
+            Value::Null => return Ok(Self::default()),
             Value::Array(entries) => entries,
             _ => return Err("managedFields must be a list".to_owned()),
         };
+        let mut decoded = Vec::with_capacity(entries.len());
         for (i, entry) in entries.iter().enumerate() {
             let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
             let operation = match text("operation") {
@@ -94,7 +97,7 @@ impl Managers {
                 "" => return Err(format!("missing fieldsType in managed fields entry {i}")),
                 other => return Err(format!("invalid fieldsType {other:?} in managed fields entry {i}")),
             }
-            out.put(Entry {
+            decoded.push(Entry {
                 manager: text("manager").to_owned(),
                 operation,
                 api_version: text("apiVersion").to_owned(),
@@ -103,7 +106,10 @@ impl Managers {
                 set: fields_v1::decode(entry.get("fieldsV1").unwrap_or(&Value::Null))?,
             });
         }
-        Ok(out)
+        // Of several entries of one manager the last counts.
+        let last: BTreeMap<_, usize> = decoded.iter().enumerate().map(|(i, entry)| (entry.key(), i)).collect();
+        let kept: Vec<bool> = decoded.iter().enumerate().map(|(i, e)| last.get(&e.key()) == Some(&i)).collect();
+        Ok(Self(decoded.into_iter().zip(kept).filter_map(|(entry, kept)| kept.then_some(entry)).collect()))
     }
 
     /// As `metadata.managedFields`, in upstream's order; none where there are none.
@@ -153,6 +159,13 @@ impl Managers {
         let at = self.0.iter().position(|e| e.same_manager(entry))?;
         Some(self.0.remove(at))
     }
+}
+
+/// Whether a character may be in a manager's name: Go's `unicode.IsPrint`.
+#[must_use]
+pub fn is_printable(c: char) -> bool {
+    // What Rust escapes in the middle of a text is what does not print, and what ends a literal.
+    matches!(c, '"' | '\'' | '\\') || format!("a{c}").escape_debug().count() == 2
 }
 
 /// Whether a client says by its `managedFields` that they are to be forgotten: `[]`, or `[{}]`.
@@ -206,5 +219,29 @@ mod tests {
         }
         assert!(is_reset(&json!([])) && is_reset(&json!([{}])));
         assert!(!is_reset(&Value::Null) && !is_reset(&json!([{"manager": "a"}])) && !is_reset(&json!([{}, {}])));
+    }
+
+    #[test]
+    fn of_several_entries_of_a_manager_the_last_counts() {
+        let entry = |manager: &str, version: &str, field: &str| {
+            json!({"manager": manager, "operation": "Apply", "apiVersion": version, "fieldsType": "FieldsV1",
+                   "fieldsV1": {field: {}}})
+        };
+        let many: Vec<Value> = (0..20_000).map(|i| entry(&format!("m{i}"), "v1", "f:x")).collect();
+        let given = [many, vec![entry("m0", "v2", "f:y")]].concat();
+        let began = std::time::Instant::now();
+        let managers = Managers::decode(&Value::Array(given)).unwrap();
+        assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+        assert_eq!(managers.iter().count(), 20_000);
+        let first: Vec<_> = managers.iter().filter(|e| e.manager == "m0").map(|e| e.set.to_string()).collect();
+        assert_eq!(first, [".y"]);
+    }
+
+    #[test]
+    fn names_are_printable() {
+        assert!("kubectl create 2.0 \"\u{e9}\u{301}\u{4e2d}'\\".chars().all(is_printable));
+        for c in ['\n', '\u{7f}', '\u{ad}', '\u{200b}', '\u{200d}', '\u{202e}', '\u{2028}', '\u{feff}', '\u{a0}'] {
+            assert!(!is_printable(c), "{c:?}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! structured-merge-diff's behaviours, on a schema made for them.
 
 use super::set::Filter;
-use super::typed::{compare, field_set};
+use super::typed::{compare, field_set, validate};
 use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -115,7 +115,8 @@ impl State {
     fn refused(mut self, manager: &str, config: Value) -> Vec<String> {
         match self.apply(manager, config, false).unwrap_err() {
             Failure::Conflicts(conflicts) => {
-                conflicts.iter().map(|(who, path)| format!("{}{}", who.manager, set::path_text(path))).collect()
+                let paths = |e: &Entry| e.set.paths().into_iter().map(|path| set::path_text(&path)).collect::<Vec<_>>();
+                conflicts.iter().flat_map(|e| paths(e).into_iter().map(|p| format!("{}{p}", e.manager))).collect()
             }
             Failure::Invalid(why) => vec![why],
         }
@@ -365,6 +366,72 @@ fn conflicts_read_as_upstreams() {
             "failed to create typed patch object (default/a; v1, Kind=A): errors:\n  .number: expected numeric (int or float), got string\n  .unknown: field not declared in schema"
         )
     );
+}
+
+#[test]
+fn a_refused_apply_names_each_owner_once() {
+    let all = |value: &str| json!({"map": (0..3000).map(|i| (format!("k{i}"), value.into())).collect::<serde_json::Map<_, _>>()});
+    let mut state = State::new().applied("a", all("1"));
+    let Err(Failure::Conflicts(conflicts)) = state.apply("b", all("2"), false) else { panic!("it is refused") };
+    assert_eq!(conflicts.iter().map(|e| (e.manager.as_str(), e.set.paths().len())).collect::<Vec<_>>(), [("a", 3000)]);
+    assert_eq!(Failure::Conflicts(conflicts).status("").causes.len(), 3000);
+}
+
+#[test]
+fn long_lists_are_checked_in_no_time() {
+    let items = |count: usize| json!({"set": (0..count).map(|i| i.to_string()).collect::<Vec<_>>()});
+    let began = std::time::Instant::now();
+    assert!(validate(&Words::root(), &items(40_000)).is_empty());
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+}
+
+/// Every version is as the first, but for `gone`.
+#[derive(Default)]
+struct Counted(std::cell::Cell<usize>);
+impl Versions<Words> for Counted {
+    fn convert(&self, object: &Value, version: &str) -> Option<(Value, Words)> {
+        self.0.set(self.0.get() + 1);
+        (version != "gone").then(|| (object.clone(), Words::root()))
+    }
+}
+
+#[test]
+fn each_version_is_converted_once() {
+    let entry = |i: usize| {
+        json!({"manager": format!("m{i}"), "operation": "Apply", "apiVersion": if i % 2 == 0 { "v2" } else { "gone" },
+               "fieldsType": "FieldsV1", "fieldsV1": {"f:x": {}, "f:y": {}}})
+    };
+    let managers = Managers::decode(&(0..100).map(entry).collect()).unwrap();
+    let (versions, nothing) = (Counted::default(), Set::default());
+    let context = Context {
+        schema: Words::root(),
+        api_version: "v1",
+        manager: "u",
+        subresource: "",
+        now: "1",
+        filter: Filter::Without(&nothing),
+        versions: &versions,
+    };
+    let left = context.update(&json!({"x": "1", "y": "1"}), &json!({"x": "2", "y": "1"}), managers);
+    assert_eq!(left.iter().count(), 51, "those of no version go");
+    assert!(left.iter().filter(|e| e.manager != "u").all(|e| e.set == Set::of(&[&["y"]])));
+    assert!(versions.0.get() <= 6, "{}", versions.0.get());
+}
+
+#[test]
+fn entries_folded_keep_all_fields() {
+    let entry = |i: usize| {
+        // As old as those it is among, and neither the first nor the last of them.
+        let name = if i == 2 { "ancient-changes".to_owned() } else { format!("{}{i}", if i < 2 { 'a' } else { 'b' }) };
+        json!({"manager": name, "operation": "Update", "apiVersion": "v1", "time": "0000",
+               "fieldsType": "FieldsV1", "fieldsV1": {format!("f:x{i}"): {}}})
+    };
+    let managers = Managers::decode(&(0..30).map(entry).collect()).unwrap();
+    let mut state = State { live: json!({}), managers, clock: 0 };
+    state = state.updated("u", json!({"y": "1"}));
+    assert_eq!(state.managers.iter().count(), 10);
+    let all = Set::union_of(&state.managers.iter().map(|e| &e.set).collect::<Vec<_>>());
+    assert_eq!(all.paths().len(), 31);
 }
 
 fn configs() -> impl Strategy<Value = Value> {

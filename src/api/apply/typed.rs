@@ -4,7 +4,7 @@ use super::element::{Element, same};
 use super::schema::{ApplySchema, Child, Node, Scalar};
 use super::set::{Branch, Filter, Set};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 static EMPTY_MAP: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
@@ -103,7 +103,7 @@ fn check<S: ApplySchema>(schema: &S, value: &Value, path: &str, errors: &mut Vec
             }
         }
         (Node::Set | Node::KeyedList, Value::Array(items)) => {
-            let mut seen: Vec<Element> = Vec::with_capacity(items.len());
+            let mut seen: BTreeSet<Element> = BTreeSet::new();
             for (i, item) in items.iter().enumerate() {
                 match element_of(schema, item) {
                     Ok(element) => {
@@ -111,7 +111,7 @@ fn check<S: ApplySchema>(schema: &S, value: &Value, path: &str, errors: &mut Vec
                             errors.push(format!("{path}: duplicate entries for key {element}"));
                         }
                         check(&schema.element(), item, &format!("{path}{element}"), errors);
-                        seen.push(element);
+                        seen.insert(element);
                     }
                     Err(why) => return errors.push(format!("{path}: element {i}: {why}")),
                 }
@@ -270,6 +270,10 @@ impl Diff {
 /// One side may be absent.
 fn differ<S: ApplySchema>(schema: &S, old: Option<&Value>, new: Option<&Value>) -> Diff {
     let mut out = Diff::default();
+    // Most of an object is as it was.
+    if old.is_some() && old == new {
+        return out;
+    }
     let (was, is) = (node_of(schema, old), node_of(schema, new));
     if old.is_some() && new.is_some() && was != is {
         // It turned from one sort of thing into another.

@@ -1,6 +1,6 @@
 //! What an update and an apply do to the owners of an object's fields, and what an apply does to the object.
 
-use super::element::{Element, same};
+use super::element::same;
 use super::managers::{Entry, Managers, Operation};
 use super::merge::merge;
 use super::remove::remove;
@@ -11,6 +11,7 @@ use crate::meta::Meta;
 use crate::status::{Reason, Status, StatusCause};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 /// The manager whose applies take over what `kubectl apply` without `--server-side` set.
@@ -65,8 +66,8 @@ pub struct Context<'a, S> {
 /// Why a configuration cannot be applied.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Failure {
-    /// Others own fields of which it wants another value: who, and which.
-    Conflicts(Vec<(Entry, Vec<Element>)>),
+    /// Others own fields of which it wants another value: who, each with just those fields.
+    Conflicts(Vec<Entry>),
     /// It does not fit the schema.
     Invalid(String),
 }
@@ -84,32 +85,24 @@ impl Failure {
     }
 }
 
-fn conflict(conflicts: &[(Entry, Vec<Element>)]) -> Status {
-    let message = match conflicts {
-        [(who, path)] => format!("Apply failed with 1 conflict: conflict with {who}: {}", path_text(path)),
-        many => {
-            let mut lines = Vec::new();
-            let mut last = None;
-            for (who, path) in many {
-                let who = who.to_string();
-                if last.as_ref() != Some(&who) {
-                    lines.push(format!("conflicts with {who}:"));
-                }
-                lines.push(format!("- {}", path_text(path)));
-                last = Some(who);
-            }
-            format!("Apply failed with {} conflicts: {}", many.len(), lines.join("\n"))
+fn conflict(conflicts: &[Entry]) -> Status {
+    let mut causes = Vec::new();
+    let mut lines = Vec::new();
+    for entry in conflicts {
+        let message = format!("conflict with {entry}");
+        lines.push(format!("conflicts with {entry}:"));
+        for path in entry.set.paths() {
+            let field = path_text(&path);
+            lines.push(format!("- {field}"));
+            causes.push(StatusCause { reason: "FieldManagerConflict".to_owned(), message: message.clone(), field });
         }
+    }
+    let message = match causes.as_slice() {
+        [one] => format!("Apply failed with 1 conflict: {}: {}", one.message, one.field),
+        many => format!("Apply failed with {} conflicts: {}", many.len(), lines.join("\n")),
     };
     let mut status = Status::new(Reason::Conflict, message);
-    status.causes = conflicts
-        .iter()
-        .map(|(who, path)| StatusCause {
-            reason: "FieldManagerConflict".to_owned(),
-            message: format!("conflict with {who}"),
-            field: path_text(path),
-        })
-        .collect();
+    status.causes = causes;
     status
 }
 
@@ -161,7 +154,8 @@ impl<S: ApplySchema> Context<'_, S> {
         let mut applied = match self.attempt(live, config, managers, force) {
             Err(Failure::Conflicts(conflicts)) if self.manager == KUBECTL => {
                 let allowed = self.last_applied(live).unwrap_or_default();
-                let left: Vec<_> = conflicts.into_iter().filter(|(_, path)| !allowed.has(path)).collect();
+                let left = conflicts.into_iter().map(|e| Entry { set: e.set.difference(&allowed), ..e });
+                let left: Vec<_> = left.filter(|entry| !entry.set.is_empty()).collect();
                 if !left.is_empty() {
                     return Err(Failure::Conflicts(left));
                 }
@@ -224,14 +218,13 @@ impl<S: ApplySchema> Context<'_, S> {
 
     /// Owners as the schemas are now.
     fn reconciled(&self, live: &Value, mut managers: Managers) -> Managers {
+        let mut schemas = BTreeMap::from([(self.api_version.to_owned(), Some(self.schema.clone()))]);
         for entry in &mut managers.0 {
-            let schema = if entry.api_version == self.api_version {
-                Some(self.schema.clone())
-            } else {
-                self.versions.convert(live, &entry.api_version).map(|(_, schema)| schema)
-            };
-            if let Some(schema) = schema {
-                entry.set = entry.set.reconciled(&schema);
+            let schema = schemas.entry(entry.api_version.clone());
+            let schema =
+                schema.or_insert_with_key(|version| self.versions.convert(live, version).map(|(_, schema)| schema));
+            if let Some(schema) = schema.as_ref().filter(|schema| entry.set.is_stale(*schema)) {
+                entry.set = entry.set.reconciled(schema);
             }
         }
         managers
@@ -247,9 +240,13 @@ impl<S: ApplySchema> Context<'_, S> {
         own: Option<&Entry>,
         force: bool,
     ) -> Result<(Set, Managers), Failure> {
-        let mut compared = compare(&self.schema, live, new).filtered(self.filter);
-        let removed = std::mem::take(&mut compared.removed);
-        let changed = compared.changed();
+        let difference = |schema: &S, live: &Value, new: &Value| {
+            let mut compared = compare(schema, live, new).filtered(self.filter);
+            let removed = std::mem::take(&mut compared.removed);
+            (compared.changed(), removed)
+        };
+        // What changed, and what was removed, in each version in which somebody owns something.
+        let mut versions = BTreeMap::from([(self.api_version.to_owned(), Some(difference(&self.schema, live, new)))]);
         let mut conflicts = Vec::new();
         let mut kept = Managers::default();
         for mut entry in managers.0 {
@@ -257,31 +254,29 @@ impl<S: ApplySchema> Context<'_, S> {
                 kept.0.push(entry);
                 continue;
             }
-            let (changed, removed) = if entry.api_version == self.api_version {
-                (Cow::Borrowed(&changed), Cow::Borrowed(&removed))
-            } else {
-                let versions = self.at(live, &entry.api_version).zip(self.at(new, &entry.api_version));
-                let Some(((live, schema), (new, _))) = versions else { continue };
-                let mut compared = compare(&schema, &live, &new).filtered(self.filter);
-                let removed = std::mem::take(&mut compared.removed);
-                (Cow::Owned(compared.changed()), Cow::Owned(removed))
-            };
-            let taken = entry.set.intersection(&changed);
+            let here = versions.entry(entry.api_version.clone()).or_insert_with_key(|version| {
+                let ((live, schema), (new, _)) = self.at(live, version).zip(self.at(new, version))?;
+                Some(difference(&schema, &live, &new))
+            });
+            let Some((changed, removed)) = here else { continue };
+            let taken = entry.set.intersection(changed);
             if !taken.is_empty() {
-                if !force {
-                    conflicts.extend(taken.paths().into_iter().map(|path| (entry.clone(), path)));
-                }
                 entry.set.subtract(&taken);
+                if !force {
+                    conflicts.push(Entry { set: taken, ..entry });
+                    continue;
+                }
             }
-            entry.set.subtract(&removed);
+            entry.set.subtract(removed);
             if !entry.set.is_empty() {
                 kept.0.push(entry);
             }
         }
         if conflicts.is_empty() {
-            return Ok((changed, kept));
+            let here = versions.remove(self.api_version).flatten();
+            return Ok((here.map(|(changed, _)| changed).unwrap_or_default(), kept));
         }
-        conflicts.sort_by_cached_key(|(who, _)| who.to_string());
+        conflicts.sort_by_cached_key(Entry::to_string);
         Err(Failure::Conflicts(conflicts))
     }
 
@@ -312,8 +307,8 @@ impl<S: ApplySchema> Context<'_, S> {
         for owned_in in versions {
             let both = self.at(merged, owned_in).zip(self.at(&pruned, owned_in));
             let Some(((merged, schema), (cut, _))) = both else { continue };
-            let owned = managers.0.iter().filter(|e| e.api_version == owned_in);
-            let owned = owned.fold(Set::default(), |all, entry| all.union(&entry.set)).with_named(Some(&schema));
+            let owned = managers.0.iter().filter(|e| e.api_version == owned_in).map(|e| &e.set);
+            let owned = Set::union_of(&owned.collect::<Vec<_>>()).with_named(Some(&schema));
             let members = |value: &Value| field_set(&schema, value).with_named(Some(&schema));
             let gone = members(&merged).difference(&members(&cut).union(&owned));
             pruned = remove(&schema, &merged, &gone);
@@ -353,36 +348,36 @@ fn keep_last_applied(object: &mut Value, config: &Value) {
 
 /// Folds the oldest entries of updates into one for each version until there are few enough.
 fn cap(managers: &mut Managers) {
-    let mut updaters: Vec<Entry> = managers.0.iter().filter(|e| e.operation == Operation::Update).cloned().collect();
-    let mut count = updaters.len();
+    let mut count = managers.0.iter().filter(|e| e.operation == Operation::Update).count();
     if count <= UPDATERS_MAX {
         return;
     }
-    updaters.sort_by(|a, b| {
-        let key = |e: &Entry| (e.time.clone(), e.manager.clone(), e.api_version.clone(), e.subresource.clone());
-        key(a).cmp(&key(b))
-    });
-    // The first of a version stays as it is until there is a second to fold it with.
-    let mut first: Vec<Entry> = Vec::new();
-    for entry in updaters {
+    let entries = std::mem::take(&mut managers.0).into_iter();
+    let (mut updates, kept): (Vec<Entry>, Vec<Entry>) = entries.partition(|e| e.operation == Operation::Update);
+    managers.0 = kept;
+    updates.sort_by(|a, b| a.order().cmp(&b.order()));
+    let mut folds: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+    for entry in updates {
         if count <= UPDATERS_MAX {
-            return;
-        }
-        let Some(at) = first.iter().position(|e| e.api_version == entry.api_version) else {
-            first.push(entry);
+            managers.0.push(entry);
             continue;
-        };
-        let bucket = Entry {
-            manager: ANCIENT.to_owned(),
-            subresource: String::new(),
-            time: entry.time.clone(),
-            set: Set::default(),
-            ..entry.clone()
-        };
-        managers.take(&entry);
-        let into = managers.take(&bucket).or_else(|| first.get(at).and_then(|first| managers.take(first)));
-        let set = into.map_or_else(|| entry.set.clone(), |into| into.set.union(&entry.set));
-        managers.put(Entry { set, ..bucket });
-        count -= 1;
+        }
+        // The first of a version stays as it is until there is a second to fold it with.
+        let fold = folds.entry(entry.api_version.clone()).or_default();
+        count -= usize::from(!fold.is_empty());
+        fold.push(entry);
+    }
+    for mut fold in folds.into_values() {
+        let Some(last) = fold.pop() else { continue };
+        if fold.is_empty() {
+            managers.0.push(last);
+            continue;
+        }
+        let bucket = Entry { manager: ANCIENT.to_owned(), subresource: String::new(), ..last };
+        let younger = managers.take(&bucket);
+        let time = younger.as_ref().map_or_else(|| bucket.time.clone(), |younger| younger.time.clone());
+        let sets: Vec<&Set> = fold.iter().chain([&bucket]).chain(&younger).map(|e| &e.set).collect();
+        let set = Set::union_of(&sets);
+        managers.0.push(Entry { time, set, ..bucket });
     }
 }

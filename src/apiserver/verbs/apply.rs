@@ -111,7 +111,7 @@ fn answer(call: &Call, output: Output, code: StatusCode, changed: &Changed) -> R
 }
 
 /// The name and the uid of what was made must be those of what was asked for.
-fn check_name(call: &Call, old: Option<&Value>, new: &Value) -> Result<(), Status> {
+pub(super) fn check_name(call: &Call, old: Option<&Value>, new: &Value) -> Result<(), Status> {
     let asked = &call.info.name;
     if old.is_none() && !new.uid().is_empty() {
         let why =

@@ -44,6 +44,7 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
         resource: pods,
         query: Query::default(),
         headers: call.headers.clone(),
+        inside: call.inside,
     };
     let change = |old: &Value| Ok((bound(old, &binding, node)?, Warnings::new()));
     let write = Write { subresource: "binding", dry_run: options.dry_run, owners: Owners::Given };

@@ -77,7 +77,13 @@ async fn applied(call: &Call, body: &[u8]) -> Result<Response<Body>, Status> {
     }
     let make = |old: &Value, options: &WriteOptions| {
         scale.warnings(options.fields)?;
-        managed_fields::apply(call, "scale", Some(old), &config, options.force)
+        let mut new = managed_fields::apply(call, "scale", Some(old), &config, options.force)?;
+        apply::check_name(call, Some(old), &new)?;
+        // A Scale has a number; left to the object's own default it would be another.
+        if asked(&call.resource, &new).is_none() {
+            set_replicas(&call.resource, &mut new, 0.into());
+        }
+        Ok(new)
     };
     change(call, "PatchOptions", make).await
 }
@@ -105,7 +111,7 @@ async fn change(
     let options = WriteOptions::parse(call, options)?;
     let change = |old: &Value| -> Result<(Value, Warnings), Status> {
         let mut new = make(old, &options)?;
-        let replicas = replicas_of(&call.resource, &new);
+        let replicas = asked(&call.resource, &new).cloned().unwrap_or_else(|| 0.into());
         if replicas.as_i64().is_none_or(|n| n < 0) {
             let path = FieldPath::new("spec").child("replicas");
             let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
@@ -157,12 +163,12 @@ fn set_replicas(resource: &Resource, object: &mut Value, replicas: Value) {
     }
 }
 
-fn replicas_of(resource: &Resource, object: &Value) -> Value {
+fn asked<'a>(resource: &Resource, object: &'a Value) -> Option<&'a Value> {
     let replicas = match custom_paths(resource) {
         Some(paths) => paths.asked(object),
         None => object.pointer("/spec/replicas"),
     };
-    replicas.cloned().unwrap_or_else(|| 0.into())
+    replicas.filter(|replicas| !replicas.is_null())
 }
 
 /// Where the numbers of a custom kind are.

@@ -107,11 +107,11 @@ pub(crate) async fn change_object(
     let mut current = call.server.store.snapshot().get(&key);
     for attempt in 0..ATTEMPTS {
         let entry = current.ok_or_else(|| call.not_found())?;
-        let old = object::read(resource, &entry)?;
+        let mut old = object::read(resource, &entry)?;
         let (mut new, warnings) = change(&old)?;
         decode::settle_namespace(call, resource.namespaced, &mut new)?;
         check_preconditions(resource, &mut new, &old, &entry)?;
-        admit_and_validate(call, write, &mut new, &old).await?;
+        admit_and_validate(call, write, &mut new, &mut old).await?;
         let _turn = quota::admit(call, &new, Some(&old), subresource).await?;
         new.meta_mut().insert("resourceVersion".to_owned(), entry.revision.to_string().into());
 
@@ -191,7 +191,7 @@ fn check_preconditions(resource: &Resource, new: &mut Value, old: &Value, entry:
     }
 }
 
-async fn admit_and_validate(call: &Call, write: Write<'_>, new: &mut Value, old: &Value) -> Result<(), Status> {
+async fn admit_and_validate(call: &Call, write: Write<'_>, new: &mut Value, old: &mut Value) -> Result<(), Status> {
     let resource = &*call.resource;
     let Write { subresource, dry_run, .. } = write;
     if subresource == "binding" {
@@ -202,6 +202,7 @@ async fn admit_and_validate(call: &Call, write: Write<'_>, new: &mut Value, old:
     if let Owners::Update(through) = write.owners {
         managed_fields::on_update(call, through, new, old);
     }
+    let old = &*old;
     let name = &call.info.name;
     let mut request =
         Request { subresource, old: Some(old), dry_run, ..Request::new(call, Operation::Update, name, new) };

@@ -384,6 +384,126 @@ async fn scale_owns_the_replicas() {
     let mut odd = scale(1);
     odd["spec"]["what"] = 1.into();
     assert_eq!(s.forced(&format!("{path}/scale"), "b", &odd).await.code, 500);
+    for (name, message) in [
+        ("", "the name of the object (d based on URL) was undeterminable: name must be provided"),
+        ("e", "the name of the object (e) does not match the name on the URL (d)"),
+    ] {
+        odd = scale(6);
+        odd["metadata"]["name"] = name.into();
+        let refused = s.forced(&format!("{path}/scale"), "b", &odd).await;
+        assert_eq!((refused.code, &refused.body["message"]), (400, &json!(message)));
+    }
+    // What it does not say any more is none, not the default.
+    odd = scale(6);
+    odd["spec"] = json!({});
+    let none = s.forced(&format!("{path}/scale"), "b", &odd).await;
+    assert_eq!((none.code, &none.body["spec"]["replicas"]), (200, &json!(0)));
+    assert_eq!(s.get(&path).await.body["spec"]["replicas"], 0);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn who_scales_what_nobody_owns_is_in_nobodys_way() {
+    let s = Server::start().await;
+    let path = format!("{DEPLOYMENTS}/d");
+    let made = s.apply(&path, "a", &deployment("d", &json!({}))).await.body;
+    let patch = json!({"spec": {"replicas": 5}});
+    let scaled = s.call("PATCH", &format!("{path}/scale?fieldManager=hpa"), MERGE, &patch).await;
+    assert_eq!((scaled.code, &scaled.body["spec"]["replicas"]), (200, &json!(5)));
+    let object = s.get(&path).await.body;
+    assert_eq!(object["spec"]["replicas"], 5);
+    assert_eq!(object["metadata"]["managedFields"], made["metadata"]["managedFields"]);
+    let applied = s.apply(&path, "a", &deployment("d", &json!({"replicas": 3}))).await;
+    assert_eq!((applied.code, &applied.body["spec"]["replicas"]), (200, &json!(3)), "{}", applied.body);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn what_nests_too_deep_is_refused() {
+    let s = Server::start().await;
+    let crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let nested = |levels: usize| (0..levels).fold(json!({}), |inside, _| json!({"f:a": inside}));
+    let mut map = config_map("deep");
+    let entry = |fields: Value| json!([{"manager": "x", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": fields}]);
+    map["metadata"]["managedFields"] = entry(nested(98));
+    let refused = s.post(CONFIG_MAPS, &map).await;
+    assert_eq!(refused.code, 400, "{}", refused.body);
+    assert!(refused.body["message"].as_str().unwrap().contains("too deep"), "{}", refused.body);
+    // What is no set of fields is not taken for one.
+    map["metadata"]["managedFields"] = entry(nested(110));
+    let made = s.post(&format!("{CONFIG_MAPS}?fieldManager=m"), &map).await;
+    assert_eq!((made.code, managers(&made.body)), (201, vec!["m".to_owned()]));
+    let values = (0..100).fold(json!({}), |inside, _| json!({"a": inside}));
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "deeps.example.com"},
+        "spec": {"group": "example.com", "scope": "Cluster", "names": {"plural": "deeps", "kind": "Deep"}, "versions": [{"name": "v1", "served": true, "storage": true,
+        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "default": {"x": values}}}}]}});
+    let refused = s.post(crds, &definition).await;
+    assert!(matches!(refused.code, 400 | 422), "{}", refused.body);
+    assert_eq!(s.get(crds).await.code, 200);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn absurd_managed_fields_are_refused() {
+    let s = Server::start().await;
+    let entry = |i: usize| json!({"manager": format!("m{i}"), "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:immutable": {}}});
+    let mut map = config_map("a");
+    map["metadata"]["managedFields"] = (0..1001).map(entry).collect();
+    let refused = s.post(CONFIG_MAPS, &map).await;
+    assert_eq!(refused.code, 422, "{}", refused.body);
+    assert!(refused.body["message"].as_str().unwrap().contains("metadata.managedFields: Too many"), "{}", refused.body);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn requests_own_nothing_they_cannot_change() {
+    let s = Server::start().await;
+    let classes = "/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas";
+    let schema = json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "FlowSchema", "metadata": {"name": "f"},
+                        "spec": {"priorityLevelConfiguration": {"name": "exempt"}}});
+    let made = s.post(classes, &schema).await;
+    assert_eq!(made.code, 201, "{}", made.body);
+    let mut status = schema.clone();
+    status["metadata"]["labels"] = json!({"l": "m"});
+    status["status"] = json!({"conditions": [{"type": "Dangling", "status": "True"}]});
+    let applied = s.apply(&format!("{classes}/f/status"), "a", &status).await;
+    assert_eq!(applied.code, 200, "{}", applied.body);
+    let of_status = owners(&applied.body).into_iter().find(|o| o.2 == "status").unwrap();
+    assert_eq!(of_status.3.as_object().unwrap().keys().collect::<Vec<_>>(), ["f:status"]);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn names_of_managers() {
+    let s = Server::start().await;
+    let request = http::Request::post(CONFIG_MAPS).header("content-type", JSON);
+    let made = s.send(request.body(config_map("none").to_string().into_bytes().into()).unwrap()).await.body;
+    assert_eq!(managers(&made), ["unknown"]);
+    let request = http::Request::post(CONFIG_MAPS)
+        .header("content-type", JSON)
+        .header("user-agent", "a\u{200b}b\u{e9}".as_bytes());
+    let made = s.send(request.body(config_map("odd").to_string().into_bytes().into()).unwrap()).await.body;
+    assert_eq!(managers(&made), ["ab\u{e9}"]);
+    assert_eq!(s.post(&format!("{CONFIG_MAPS}?fieldManager=a%E2%80%8Bb"), &config_map("x")).await.code, 422);
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_create_keeps_owners_at_the_other_version() {
+    let s = Server::start().await;
+    let entry = json!({"manager": "x", "operation": "Apply", "apiVersion": "events.k8s.io/v1", "fieldsType": "FieldsV1",
+                       "fieldsV1": {"f:note": {}}});
+    let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "managedFields": [entry]},
+                       "involvedObject": {"namespace": "default"}, "reason": "r", "message": "m", "type": "Normal"});
+    let made = s.post("/api/v1/namespaces/default/events?fieldManager=m", &event).await;
+    assert_eq!(made.code, 201, "{}", made.body);
+    // The message is new, and so the creator's alone; what nothing changed would stay.
+    assert_eq!(managers(&made.body), ["m"]);
+    let mut event = event;
+    event["metadata"]["name"] = "f".into();
+    event["metadata"]["managedFields"][0]["fieldsV1"] = json!({"f:series": {}});
+    let made = s.post("/api/v1/namespaces/default/events?fieldManager=m", &event).await;
+    assert_eq!(managers(&made.body), ["x", "m"], "{}", made.body);
     s.stop().await;
 }
 
