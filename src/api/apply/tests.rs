@@ -398,7 +398,7 @@ impl Versions<Words> for Counted {
 #[test]
 fn each_version_is_converted_once() {
     let entry = |i: usize| {
-        json!({"manager": format!("m{i}"), "operation": "Apply", "apiVersion": if i % 2 == 0 { "v2" } else { "gone" },
+        json!({"manager": format!("m{i}"), "operation": "Apply", "apiVersion": if i.is_multiple_of(2) { "v2" } else { "gone" },
                "fieldsType": "FieldsV1", "fieldsV1": {"f:x": {}, "f:y": {}}})
     };
     let managers = Managers::decode(&(0..100).map(entry).collect()).unwrap();
