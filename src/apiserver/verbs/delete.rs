@@ -115,7 +115,12 @@ pub(crate) async fn object(call: &Call, name: &str, options: &DeleteOptions) -> 
     Err(Status::conflict(&resource.group, &resource.plural, name, "it changes too fast; please try again"))
 }
 
-fn check_preconditions(resource: &Resource, old: &Value, entry: &Entry, options: &DeleteOptions) -> Result<(), Status> {
+pub(super) fn check_preconditions(
+    resource: &Resource,
+    old: &Value,
+    entry: &Entry,
+    options: &DeleteOptions,
+) -> Result<(), Status> {
     // Upstream names the kind here, where it names the resource everywhere else.
     let conflict = |why: String| Err(Status::conflict(&resource.group, &resource.kind, old.name(), &why));
     if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != old.uid()) {

@@ -11,7 +11,7 @@ use http::{Response, StatusCode};
 use mini_api::meta::{child_mut, object_mut};
 use mini_api::{LabelSelector, Meta, Reason, Status, StatusCause, Value};
 use mini_resources::Resource;
-use mini_store::{Error, Expect, Op};
+use mini_store::{Entry, Error, Expect, Op};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -28,48 +28,76 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
     }
     let mut options = DeleteOptions::from_value(eviction.get("deleteOptions").unwrap_or(&json!({})))?;
     options.dry_run |= call.query.get("dryRun").is_some_and(|v| !v.is_empty());
-    let entry = call.server.store.snapshot().get(&call.key(&call.info.name)).ok_or_else(|| call.not_found())?;
-    let pod = object::read(&call.resource, &entry)?;
-    let free = matches!(pod.text(&["status", "phase"]), "Succeeded" | "Failed" | "Pending") || pod.is_deleting();
-    if !free {
-        ask_budget(call, &pod, options.dry_run).await?;
-    }
-    if !options.dry_run && !pod.is_deleting() {
-        mark(call).await?;
-    }
-    delete::object(call, &call.info.name, &options).await?;
+    evict(call, &options).await?;
     let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     output.respond(StatusCode::CREATED, Bytes::from(answer.to_string()))
 }
 
-/// Changes a stored object, again and again while others change it too. Nothing is written where `edit` says so.
+async fn evict(call: &Call, asked: &DeleteOptions) -> Result<(), Status> {
+    for _ in 0..ATTEMPTS {
+        let entry = call.server.store.snapshot().get(&call.key(&call.info.name)).ok_or_else(|| call.not_found())?;
+        let pod = object::read(&call.resource, &entry)?;
+        delete::check_preconditions(&call.resource, &pod, &entry, asked)?;
+        let free = matches!(pod.text(&["status", "phase"]), "Succeeded" | "Failed" | "Pending") || pod.is_deleting();
+        let judged = free || ask_budget(call, &pod, asked.dry_run).await? == Leave::AsItStands;
+        let mut options = asked.clone();
+        if judged && options.resource_version.is_none() {
+            options.resource_version = Some(entry.revision.to_string());
+        }
+        match remove(call, &pod, options).await {
+            // It is another now, and may be one that a budget counts.
+            Err(status) if status.code == 409 && judged && asked.resource_version.is_none() => {}
+            done => return done,
+        }
+    }
+    Err(too_fast(&call.resource, &call.info.name))
+}
+
+/// Marks the pod and deletes it, in the state that the options name.
+async fn remove(call: &Call, pod: &Value, mut options: DeleteOptions) -> Result<(), Status> {
+    if !options.dry_run && !pod.is_deleting() {
+        let marked = mark(call, &options).await?;
+        if let (Some(pinned), Some(revision)) = (&mut options.resource_version, marked) {
+            *pinned = revision.to_string();
+        }
+    }
+    delete::object(call, &call.info.name, &options).await.map(drop)
+}
+
+fn too_fast(resource: &Resource, name: &str) -> Status {
+    Status::conflict(&resource.group, &resource.plural, name, "it changes too fast; please try again")
+}
+
+/// Changes a stored object, again and again while others change it too; tells its new revision. Nothing is written
+/// where `edit` says so.
 async fn change(
     call: &Call,
     resource: &Resource,
     key: Arc<str>,
-    edit: impl Fn(&mut Value) -> Result<bool, Status>,
-) -> Result<(), Status> {
+    edit: impl Fn(&mut Value, &Entry) -> Result<bool, Status>,
+) -> Result<Option<u64>, Status> {
     for _ in 0..ATTEMPTS {
         // What is gone needs no change.
-        let Some(entry) = call.server.store.snapshot().get(&key) else { return Ok(()) };
+        let Some(entry) = call.server.store.snapshot().get(&key) else { return Ok(None) };
         let mut value = object::read(resource, &entry)?;
-        if !edit(&mut value)? {
-            return Ok(());
+        if !edit(&mut value, &entry)? {
+            return Ok(None);
         }
         let finish = object::stored(resource, &value).finish();
         let op = Op::Put { key: key.clone(), expect: Expect::Revision(entry.revision), finish };
         match call.server.store.write(vec![op]).await {
-            Ok(_) => return Ok(()),
+            Ok(written) => return Ok(written.first().map(|entry| entry.revision)),
             Err(Error::Changed { .. }) => {}
             Err(error) => return Err(store_failed(&error)),
         }
     }
-    Err(Status::conflict(&resource.group, &resource.plural, &call.info.name, "it changes too fast; please try again"))
+    Err(too_fast(resource, &call.info.name))
 }
 
 /// The condition by which the pod's controller knows that the pod did not fail.
-async fn mark(call: &Call) -> Result<(), Status> {
-    change(call, &call.resource, call.key(&call.info.name).into(), |pod| {
+async fn mark(call: &Call, options: &DeleteOptions) -> Result<Option<u64>, Status> {
+    change(call, &call.resource, call.key(&call.info.name).into(), |pod, entry| {
+        delete::check_preconditions(&call.resource, pod, entry, options)?;
         let now = mini_api::time::now();
         let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
             "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": now});
@@ -93,9 +121,20 @@ fn is_ready(pod: &Value) -> bool {
     ready.any(|condition| condition.text(&["status"]) == "True")
 }
 
+/// Why a pod may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leave {
+    /// No budget minds, or one was charged.
+    Anyway,
+    /// It serves nobody now.
+    AsItStands,
+}
+
 /// Takes the eviction from the pod's budget. 429 if it allows none now.
-async fn ask_budget(call: &Call, pod: &Value, dry_run: bool) -> Result<(), Status> {
-    let Some(budgets) = call.server.registry.get("policy", "v1", "poddisruptionbudgets") else { return Ok(()) };
+async fn ask_budget(call: &Call, pod: &Value, dry_run: bool) -> Result<Leave, Status> {
+    let Some(budgets) = call.server.registry.get("policy", "v1", "poddisruptionbudgets") else {
+        return Ok(Leave::Anyway);
+    };
     let prefix = call::list_prefix(&budgets, &call.info.namespace);
     let snapshot = call.server.store.snapshot();
     let mut found = Vec::new();
@@ -108,7 +147,7 @@ async fn ask_budget(call: &Call, pod: &Value, dry_run: bool) -> Result<(), Statu
         }
     }
     let budget = match &found[..] {
-        [] => return Ok(()),
+        [] => return Ok(Leave::Anyway),
         [budget] => budget,
         _ => {
             let why =
@@ -121,11 +160,12 @@ async fn ask_budget(call: &Call, pod: &Value, dry_run: bool) -> Result<(), Statu
         let always = budget.text(&["spec", "unhealthyPodEvictionPolicy"]) == "AlwaysAllow";
         // A pod that serves nobody takes nothing away.
         if always || (current >= desired && desired > 0) {
-            return Ok(());
+            return Ok(Leave::AsItStands);
         }
     }
     let key = call::object_key(&budgets, &call.info.namespace, budget.name()).into();
-    change(call, &budgets, key, |budget| charge(budget, pod.name()).map(|()| !dry_run)).await
+    change(call, &budgets, key, |budget, _| charge(budget, pod.name()).map(|()| !dry_run)).await?;
+    Ok(Leave::Anyway)
 }
 
 /// Takes one disruption from a budget and notes the pod.

@@ -121,6 +121,40 @@ async fn an_eviction_is_charged_to_the_budget_of_the_pod() {
 }
 
 #[tokio::test]
+async fn an_eviction_honours_preconditions_before_it_changes_anything() {
+    const BUDGETS: &str = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let s = Server::start().await;
+    let mut object = pod("p");
+    object["metadata"]["labels"] = json!({"app": "web"});
+    s.post(PODS, &object).await;
+    let running = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+    let path = format!("{PODS}/p");
+    assert_eq!(s.patch(&format!("{path}/status"), &running).await.code, 200);
+    let budget = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "b"},
+        "spec": {"minAvailable": 0, "selector": {"matchLabels": {"app": "web"}}}});
+    assert_eq!(s.post(BUDGETS, &budget).await.code, 201);
+    let allowed = json!({"status": {"disruptionsAllowed": 1, "currentHealthy": 1, "desiredHealthy": 0,
+        "expectedPods": 1, "observedGeneration": 1}});
+    assert_eq!(s.patch(&format!("{BUDGETS}/b/status"), &allowed).await.code, 200);
+    let evict = |preconditions: Value| {
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"},
+            "deleteOptions": {"preconditions": preconditions}})
+    };
+    let left = async || s.get(&format!("{BUDGETS}/b")).await.body["status"]["disruptionsAllowed"].clone();
+    for wrong in [json!({"uid": "other"}), json!({"resourceVersion": "1"})] {
+        assert_eq!(s.post(&format!("{path}/eviction"), &evict(wrong)).await.code, 409);
+    }
+    let found = s.get(&path).await.body;
+    assert_eq!(found["status"]["conditions"].as_array().unwrap().len(), 1, "{found}");
+    assert_eq!(left().await, 1);
+    let right = json!({"uid": found["metadata"]["uid"], "resourceVersion": found["metadata"]["resourceVersion"]});
+    let gone = s.post(&format!("{path}/eviction"), &evict(right)).await;
+    assert_eq!(gone.code, 201, "{}", gone.body);
+    assert_eq!(left().await, 0);
+    s.stop().await;
+}
+
+#[tokio::test]
 async fn a_collection_goes_by_its_selector() {
     let s = Server::start().await;
     for (name, label) in [("a", "x"), ("b", "y"), ("c", "x")] {
