@@ -120,6 +120,8 @@ pub(crate) fn kill_loop(cluster: &Cluster, space: &str) {
     let watcher = runtime.spawn(watch(maps.clone(), seen.clone()));
     for round in 0..6 {
         std::thread::sleep(Duration::from_millis(300 + 137 * round));
+        // Each kill comes amid writes, also on a machine that is busy with other things.
+        until("more writes", || u64::try_from(acknowledged.lock().unwrap().len()).unwrap() > 10 * round);
         kill(cluster);
         cluster.mini(["start"]);
     }
