@@ -72,12 +72,19 @@ impl Request {
         let (_, request) = X509CertificationRequest::from_der(&pem.contents).map_err(|e| e.to_string())?;
         request.verify_signature().map_err(|_| "the request is not signed with its own key".to_owned())?;
         let info = &request.certification_request_info;
+        // What is signed is the subject as it came: who checks it and who reads the certificate must see the same names.
         let text = |attribute: &x509_parser::x509::AttributeTypeAndValue<'_>| {
-            attribute.as_str().unwrap_or_default().to_owned()
+            let why = "a common name or organization of the subject is in an encoding that is not signed";
+            attribute.as_str().map(str::to_owned).map_err(|_| why.to_owned())
         };
+        let mut names = info.subject.iter_common_name().map(text).collect::<Result<Vec<_>, _>>()?;
+        let common_name = names.pop().unwrap_or_default();
+        if !names.is_empty() {
+            return Err("the subject has more than one common name".to_owned());
+        }
         let mut read = Self {
-            common_name: info.subject.iter_common_name().next().map(text).unwrap_or_default(),
-            organizations: info.subject.iter_organization().map(text).collect(),
+            common_name,
+            organizations: info.subject.iter_organization().map(text).collect::<Result<_, _>>()?,
             dns_names: 0,
             addresses: 0,
             emails: 0,
@@ -350,6 +357,26 @@ mod tests {
         let life = cert.validity().not_after.timestamp() - cert.validity().not_before.timestamp();
         assert_eq!(life, 3600 + 300);
         assert!(signer.sign(&read, &["flying"], Duration::from_secs(3600)).is_err());
+    }
+
+    #[test]
+    fn a_subject_that_can_be_read_in_two_ways_is_refused() {
+        let read = |kind: DnType, value: rcgen::DnValue| {
+            let mut params = CertificateParams::new(vec![]).unwrap();
+            params.distinguished_name = DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, "system:node:n");
+            params.distinguished_name.push(kind, value);
+            let pem = params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
+            Request::read(pem.as_bytes()).map(|read| read.common_name)
+        };
+        let other = || DnType::CustomDnType(vec![2, 5, 4, 11]);
+        assert_eq!(read(other(), "unit".into()).unwrap(), "system:node:n");
+        let second = DnType::CustomDnType(vec![2, 5, 4, 3]);
+        assert_eq!(read(second, "system:admin".into()).unwrap_err(), "the subject has more than one common name");
+        let wide = || rcgen::DnValue::BmpString("system:masters".try_into().unwrap());
+        for kind in [DnType::OrganizationName, DnType::CommonName] {
+            assert!(read(kind, wide()).unwrap_err().contains("encoding"));
+        }
     }
 
     #[test]

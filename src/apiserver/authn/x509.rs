@@ -61,11 +61,13 @@ impl X509 {
 fn read(leaf: &[u8], digest: &[u8; 32]) -> Result<(UserInfo, i64), String> {
     let (_, certificate) = X509Certificate::from_der(leaf).map_err(|e| e.to_string())?;
     let subject = certificate.subject();
-    let name = subject.iter_common_name().filter_map(|cn| cn.as_str().ok()).last().unwrap_or_default();
+    // A name that cannot be read is refused, not skipped: another one would speak for it.
+    let unread = |_| "the certificate has a name in an encoding that is not supported".to_owned();
+    let name = subject.iter_common_name().map(|cn| cn.as_str().map_err(unread)).last().unwrap_or(Ok(""))?;
     if name.is_empty() {
         return Err("the certificate has no common name".to_owned());
     }
-    let groups: Vec<&str> = subject.iter_organization().filter_map(|o| o.as_str().ok()).collect();
+    let groups = subject.iter_organization().map(|o| o.as_str().map_err(unread)).collect::<Result<Vec<_>, _>>()?;
     let mut user = UserInfo::new(name, &groups);
     let id = format!("X509SHA256={}", hex::encode(digest));
     user.extra.insert("authentication.kubernetes.io/credential-id".to_owned(), vec![id]);
@@ -113,5 +115,12 @@ mod tests {
         let der = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
         let (user, _) = read(&der, &[0; 32]).unwrap();
         assert_eq!((user.name.as_str(), &user.groups[..2]), ("last", ["one".to_owned(), "two".to_owned()].as_slice()));
+        // The same with a name whose text is of a kind (T61) that is not read.
+        for name in [b"\x0c\x04last".as_slice(), b"\x0c\x03two"] {
+            let mut other = der.clone();
+            let at = other.windows(name.len()).position(|bytes| bytes == name).unwrap();
+            other[at] = 0x14;
+            assert!(read(&other, &[0; 32]).is_err());
+        }
     }
 }
