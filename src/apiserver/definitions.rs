@@ -90,6 +90,7 @@ pub(crate) async fn sync(server: &Arc<ApiServer>) {
         if !definition.is_deleting() {
             let group = definition.text(&["spec", "group"]).to_owned();
             let mut taken = names::Taken::default();
+            server.registry.builtin(&group).for_each(|row| taken.add_row(row));
             known.values().filter(|k| k.group == group).for_each(|k| taken.add(&k.accepted));
             names::settle(&mut definition, &taken, &mini_api::time::now());
         }

@@ -29,6 +29,11 @@ impl Live {
         self.current.borrow().get(group, version, plural)
     }
 
+    /// The built-in kinds of a group.
+    pub(crate) fn builtin(&self, group: &str) -> impl Iterator<Item = &Arc<Resource>> {
+        self.builtin.iter().filter(move |row| row.group == group)
+    }
+
     /// Serves these custom kinds and no others.
     pub(crate) fn publish(&self, custom: impl IntoIterator<Item = Arc<Resource>>) {
         self.current.send_replace(Arc::new(self.builtin.with(custom)));

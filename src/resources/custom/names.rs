@@ -1,8 +1,9 @@
 //! The status of a definition: which names it may have, whether its kind is served, and that it is going.
 //!
-//! Two definitions of one group cannot have a name in common; who had it first keeps it.
+//! Two definitions of one group cannot have a name in common; who had it first keeps it, and built-in kinds always did.
 
 use super::schema::strings;
+use crate::resource::Resource;
 use mini_api::Meta;
 use mini_api::meta::{child_mut, object_mut};
 use serde_json::{Map, Value, json};
@@ -18,6 +19,13 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// Adds the names of a kind that is served without a definition.
+    pub fn add_row(&mut self, row: &Resource) {
+        self.resources.extend([row.plural.clone(), row.singular.clone()]);
+        self.resources.extend(row.short_names.iter().cloned());
+        self.kinds.extend([row.kind.clone(), row.list_kind()]);
+    }
+
     /// Adds the accepted names of a definition.
     pub fn add(&mut self, definition: &Value) {
         let Some(names) = definition.get("status").and_then(|s| s.get("acceptedNames")) else { return };

@@ -38,7 +38,7 @@ fn row() -> Resource {
 fn a_definition_makes_a_row() {
     let row = row();
     assert_eq!(row.api_version(), "stable.example.com/v1");
-    assert_eq!((row.storage.as_str(), row.list_kind().as_str()), ("crontabs.stable.example.com", "CronTabList"));
+    assert_eq!((row.storage.as_str(), row.list_kind().as_str()), ("custom:crontabs.stable.example.com", "CronTabList"));
     assert_eq!(row.definition, "com.example.stable.v1.CronTab");
     assert_eq!(row.subresources.iter().map(|s| s.name).collect::<Vec<_>>(), ["status", "scale"]);
     assert_eq!(row.field(&json!({"spec": {"cron": "x"}}), "spec.cron").as_deref(), Some("x"));

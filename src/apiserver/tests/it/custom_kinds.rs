@@ -176,6 +176,39 @@ async fn a_name_belongs_to_who_had_it_first() {
 }
 
 #[tokio::test]
+async fn a_name_of_a_built_in_kind_is_no_custom_kinds() {
+    const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    let s = Server::start().await;
+    let role = json!({"metadata": {"name": "stays"}, "rules": []});
+    assert_eq!(s.post(ROLES, &role).await.code, 201);
+    for (plural, kind, singular, reason) in [
+        ("clusterroles", "Other", "other", "PluralConflict"),
+        ("others", "Other", "clusterrole", "SingularConflict"),
+        ("more", "ClusterRole", "more", "ListKindConflict"),
+    ] {
+        let mut wanted = definition(plural, kind, &anything());
+        let name = format!("{plural}.rbac.authorization.k8s.io");
+        wanted["metadata"] =
+            json!({"name": name, "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"}});
+        wanted["spec"]["group"] = "rbac.authorization.k8s.io".into();
+        wanted["spec"]["versions"][0]["name"] = "v2".into();
+        wanted["spec"]["names"]["singular"] = singular.into();
+        wanted["spec"]["scope"] = "Cluster".into();
+        let made = s.post(DEFINITIONS, &wanted).await;
+        assert_eq!(made.code, 201, "{}", made.body);
+        let refused = condition(&s, &name, "NamesAccepted", "False").await;
+        let conditions = refused["status"]["conditions"].as_array().unwrap();
+        let names = conditions.iter().find(|c| c["type"] == "NamesAccepted").unwrap();
+        assert_eq!(names["reason"], reason);
+        let path = format!("{DEFINITIONS}/{name}");
+        s.delete(&path, &Value::Null).await;
+        gone(&s, &path).await;
+    }
+    assert_eq!(s.get(&format!("{ROLES}/stays")).await.code, 200);
+    s.stop().await;
+}
+
+#[tokio::test]
 async fn status_and_scale_are_resources_of_their_own() {
     let s = Server::start().await;
     let schema = json!({"type": "object", "properties": {
