@@ -4,6 +4,7 @@ use super::format;
 use super::schema::{Additional, List, Schema};
 use mini_api::{FieldError, FieldErrorType, FieldPath};
 use serde_json::{Number, Value};
+use std::collections::HashMap;
 
 /// Everything wrong with `value`, which is at `path`. What is wrong with a part that an update leaves as it was in `old`
 /// is tolerated.
@@ -248,8 +249,9 @@ fn number(schema: &Schema, n: &Number, name: &str, out: &mut Outcome) {
 fn list(schema: &Schema, items: &[Value], old: Option<&Value>, name: &str, out: &mut Outcome) {
     let checks = &schema.checks;
     if let Some(element) = &schema.items {
+        let before = Counterparts::of(schema, old);
         for (i, item) in items.iter().enumerate() {
-            out.merge(check(element, item, counterpart(schema, item, old), &format!("{name}[{i}]")));
+            out.merge(check(element, item, before.get(item), &format!("{name}[{i}]")));
         }
     }
     let size = items.len() as u64;
@@ -265,10 +267,35 @@ fn list(schema: &Schema, items: &[Value], old: Option<&Value>, name: &str, out: 
     out.matches += 2;
 }
 
-/// The element that `item` was before: only lists that are maps know.
-fn counterpart<'a>(schema: &Schema, item: &Value, old: Option<&'a Value>) -> Option<&'a Value> {
-    let (List::Map(keys), Some(Value::Array(old))) = (&schema.list, old) else { return None };
-    old.iter().find(|o| keys.iter().all(|k| o.get(k) == item.get(k)))
+/// The elements of a list as it was before, by the values of their keys: only lists that are maps know them.
+struct Counterparts<'a> {
+    keys: &'a [String],
+    elements: HashMap<Vec<Option<&'a Value>>, &'a Value>,
+}
+
+impl<'a> Counterparts<'a> {
+    fn of(schema: &'a Schema, old: Option<&'a Value>) -> Self {
+        let (List::Map(keys), Some(Value::Array(old))) = (&schema.list, old) else {
+            return Self { keys: &[], elements: HashMap::new() };
+        };
+        let mut elements = HashMap::with_capacity(old.len());
+        for element in old {
+            // Of two with the same keys the first counts.
+            elements.entry(key_values(keys, element)).or_insert(element);
+        }
+        Self { keys, elements }
+    }
+
+    fn get(&self, item: &Value) -> Option<&'a Value> {
+        if self.elements.is_empty() {
+            return None;
+        }
+        self.elements.get(&key_values(self.keys, item)).copied()
+    }
+}
+
+fn key_values<'a>(keys: &[String], element: &'a Value) -> Vec<Option<&'a Value>> {
+    keys.iter().map(|key| element.get(key)).collect()
 }
 
 fn one_of_values(schema: &Schema, value: &Value, name: &str, out: &mut Outcome) {

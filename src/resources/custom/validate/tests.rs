@@ -160,3 +160,18 @@ fn numbers_read_as_go_writes_them() {
         assert_eq!(go_float(f), text);
     }
 }
+
+#[test]
+fn long_lists_are_compared_in_no_time() {
+    let schema = Schema::read(&json!({"type": "array", "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+        "items": {"type": "object", "properties": {"name": {"type": "string"}, "size": {"type": "integer", "maximum": 1}}}}));
+    let items = |size: u64| (0..10_000).rev().map(|i| json!({"name": i.to_string(), "size": size})).collect::<Value>();
+    let (old, mut new) = (items(2), items(2));
+    new[9_999]["size"] = 3.into();
+    let begun = std::time::Instant::now();
+    // What was wrong before and is the same now stays.
+    let errors = validate(&schema, &new, Some(&old), &FieldPath::new("spec"));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(errors.iter().map(|e| e.path.as_str()).collect::<Vec<_>>().len(), 1, "{errors:?}");
+}
