@@ -27,6 +27,8 @@ const PREFIX: &str = "/registry/customresourcedefinitions.apiextensions.k8s.io/"
 pub(crate) struct Definitions(tokio::sync::Mutex<BTreeMap<Arc<str>, Known>>);
 
 struct Known {
+    /// One of the same name made after it is another one.
+    uid: String,
     revision: u64,
     group: String,
     /// No more than the names that are accepted.
@@ -72,7 +74,12 @@ pub(crate) async fn sync(server: &Arc<ApiServer>) {
             continue;
         }
         let Ok(definition) = serde_json::from_slice::<Value>(&entry.bytes) else { continue };
+        if known.get(&entry.key).is_some_and(|k| k.uid != definition.uid()) {
+            known.remove(&entry.key);
+            changed = true;
+        }
         let row = known.entry(entry.key.clone()).or_insert_with(|| Known {
+            uid: definition.uid().to_owned(),
             revision: 0,
             group: definition.text(&["spec", "group"]).to_owned(),
             accepted: Value::Null,
@@ -209,7 +216,7 @@ async fn clean_once(server: &Arc<ApiServer>, definition: &Value) -> Result<(), S
     };
     if names::is_true(definition, "Established") {
         condition(true, "InstanceDeletionInProgress", "CustomResource deletion is in progress").await?;
-        delete_all(server, &Arc::new(custom::stored_row(definition))).await?;
+        delete_all(server, definition).await?;
         condition(false, "InstanceDeletionCompleted", "removed all instances").await?;
     } else {
         condition(false, "NeverEstablished", "resource was never established").await?;
@@ -222,10 +229,17 @@ async fn clean_once(server: &Arc<ApiServer>, definition: &Value) -> Result<(), S
     .await
 }
 
-async fn delete_all(server: &Arc<ApiServer>, row: &Arc<Resource>) -> Result<(), Status> {
+async fn delete_all(server: &Arc<ApiServer>, definition: &Value) -> Result<(), Status> {
+    let row = &Arc::new(custom::stored_row(definition));
     let prefix = call::list_prefix(row, "");
+    let key = format!("{PREFIX}{}", definition.name());
     loop {
         let snapshot = server.store.snapshot();
+        // Once it is gone, what is there belongs to the next one of its name.
+        let current = snapshot.get(&key).and_then(|entry| serde_json::from_slice::<Value>(&entry.bytes).ok());
+        if current.is_none_or(|current| current.uid() != definition.uid()) {
+            return Err(Status::not_found(GROUP, PLURAL, definition.name()));
+        }
         let watcher = server.store.watch(&prefix, snapshot.revision());
         let mut watcher = watcher.map_err(|error| crate::verbs::create::store_failed(&error))?;
         let mut left = 0;

@@ -31,19 +31,30 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
     let output = Output::negotiate(&call.headers, &call.query)?;
     let options = WriteOptions::parse(call, "CreateOptions")?;
     let (decoded, warnings) = decode::object(call, &call.resource, &body, options.fields)?;
-    if call.resource.custom.as_ref().is_some_and(|kind| kind.terminating) {
-        let why = "create not allowed while custom resource definition is terminating";
-        return Err(Status::forbidden(&call.resource.group, &call.resource.plural, decoded.name(), why));
-    }
     let bytes = object(call, decoded, options.dry_run, Owners::Update("")).await?;
     let mut response = get::answer(call, output, StatusCode::CREATED, &bytes)?;
     super::warn(&mut response, &warnings);
     Ok(response)
 }
 
+/// Whether the kind still takes new objects: that of now, not of when the request came.
+fn check_kind(call: &Call, name: &str) -> Result<(), Status> {
+    let Resource { group, version, plural, .. } = &*call.resource;
+    if call.resource.custom.is_none() {
+        return Ok(());
+    }
+    let now = call.server.registry.get(group, version, plural).and_then(|row| row.custom.clone());
+    if now.is_some_and(|kind| !kind.terminating) {
+        return Ok(());
+    }
+    let why = "create not allowed while custom resource definition is terminating";
+    Err(Status::forbidden(group, plural, name, why))
+}
+
 /// Makes a normalized object; answers its bytes.
 pub(crate) async fn object(call: &Call, mut object: Value, dry_run: bool, owners: Owners<'_>) -> Result<Bytes, Status> {
     let resource = &*call.resource;
+    check_kind(call, object.name())?;
     decode::settle_namespace(call, resource.namespaced, &mut object)?;
     if !object.resource_version().is_empty() {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
@@ -72,6 +83,8 @@ pub(crate) async fn object(call: &Call, mut object: Value, dry_run: bool, owners
     let mut request = Request { dry_run, ..Request::new(call, Operation::Create, &name, &mut object) };
     admission::validate(&mut request).await?;
     let _turn = quota::admit(call, &object, None, "").await?;
+    // Admission may have taken its time.
+    check_kind(call, object.name())?;
     store(call, object, generate.as_deref(), dry_run, owners).await
 }
 

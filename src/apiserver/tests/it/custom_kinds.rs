@@ -148,10 +148,44 @@ async fn objects_with_finalizers_hold_their_definition() {
             .unwrap()
             .contains("create not allowed while custom resource definition is terminating")
     );
+    let path_of_late = format!("{CRON_TABS}/late?fieldManager=m");
+    let applied = s.call("PATCH", &path_of_late, "application/apply-patch+yaml", &cron_tab("late", json!({}))).await;
+    assert_eq!(applied.code, 403, "{}", applied.body);
     let verbs = &s.get("/apis/stable.example.com/v1").await.body["resources"][0]["verbs"];
     assert_eq!(*verbs, json!(["delete", "deletecollection", "get", "list", "watch"]));
     let freed = s.patch(&format!("{CRON_TABS}/held"), &json!({"metadata": {"finalizers": null}})).await;
     assert_eq!(freed.code, 200, "{}", freed.body);
+    gone(&s, &path).await;
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_definition_made_anew_keeps_its_objects_from_the_end_of_the_old_one() {
+    let s = Server::start().await;
+    let wanted = definition("crontabs", "CronTab", &anything());
+    define(&s, &wanted).await;
+    let mut held = cron_tab("held", json!({}));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    s.post(CRON_TABS, &held).await;
+    let path = format!("{DEFINITIONS}/crontabs.stable.example.com");
+    for _ in 0..2 {
+        // Somebody lets it go before its objects are gone.
+        s.delete(&path, &Value::Null).await;
+        condition(&s, "crontabs.stable.example.com", "Terminating", "True").await;
+        while s.get(&path).await.code != 404 {
+            s.patch(&path, &json!({"metadata": {"finalizers": null}})).await;
+        }
+        define(&s, &wanted).await;
+        assert_eq!(s.post(CRON_TABS, &cron_tab("new", json!({}))).await.code, 201);
+        s.patch(&format!("{CRON_TABS}/held"), &json!({"metadata": {"finalizers": null}})).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(s.get(&format!("{CRON_TABS}/new")).await.code, 200);
+        s.delete(&format!("{CRON_TABS}/new"), &Value::Null).await;
+        s.post(CRON_TABS, &held).await;
+    }
+    // The last one is cleaned as well, though the first was being cleaned.
+    s.patch(&format!("{CRON_TABS}/held"), &json!({"metadata": {"finalizers": null}})).await;
+    s.delete(&path, &Value::Null).await;
     gone(&s, &path).await;
     s.stop().await;
 }
