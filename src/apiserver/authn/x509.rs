@@ -118,7 +118,7 @@ mod tests {
         // The same with a name whose text is of a kind (T61) that is not read.
         for name in [b"\x0c\x04last".as_slice(), b"\x0c\x03two"] {
             let mut other = der.clone();
-            let at = other.windows(name.len()).position(|bytes| bytes == name).unwrap();
+            let at = other.windows(name.len()).rposition(|bytes| bytes == name).unwrap();
             other[at] = 0x14;
             assert!(read(&other, &[0; 32]).is_err());
         }
