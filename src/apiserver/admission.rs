@@ -13,7 +13,7 @@ mod priority;
 mod service_account;
 mod storage;
 
-pub(crate) use limit_ranger::total as pod_total;
+pub(crate) use limit_ranger::{total as pod_total, whole as pod_whole};
 
 use crate::authz::escalation;
 use crate::{ApiServer, Call, UserInfo};

@@ -71,10 +71,8 @@ pub(crate) async fn admit(
     if old.is_none() && !new.name().is_empty() && snapshot.get(&key).is_some() {
         return Ok(turn);
     }
-    let before = old.map(|old| usage::of(resource, old)).unwrap_or_default();
-    let after = usage::of(resource, new);
     for quota in quotas(&snapshot, namespace) {
-        check(server, &snapshot, resource, &quota, new, &before, &after)?;
+        check(server, &snapshot, resource, &quota, new, old)?;
     }
     Ok(turn)
 }
@@ -85,8 +83,7 @@ fn check(
     resource: &Resource,
     quota: &Value,
     object: &Value,
-    before: &Amounts,
-    after: &Amounts,
+    old: Option<&Value>,
 ) -> Result<(), Status> {
     if !usage::in_scope(quota, resource, object) {
         return Ok(());
@@ -97,13 +94,7 @@ fn check(
     if !missing.is_empty() {
         return refused(&format!("failed quota: {}: must specify {missing}", quota.name()));
     }
-    let mut asked = Amounts::new();
-    for (name, amount) in after.iter().filter(|(name, _)| hard.contains_key(*name)) {
-        let more = before.get(name).map_or(*amount, |before| amount.minus(before));
-        if !more.is_zero() && !more.is_negative() {
-            asked.insert(name.clone(), more);
-        }
-    }
+    let asked = asked(resource, quota, &hard, object, old);
     if asked.is_empty() {
         return Ok(());
     }
@@ -132,6 +123,21 @@ fn check(
         list(&used),
         list(&hard)
     ))
+}
+
+/// What `object` adds to what a quota counts, by the names that it limits.
+fn asked(resource: &Resource, quota: &Value, hard: &Amounts, object: &Value, old: Option<&Value>) -> Amounts {
+    // What was not in its scope was not counted.
+    let before = old.filter(|old| usage::in_scope(quota, resource, old));
+    let before = before.map(|old| usage::of(resource, old)).unwrap_or_default();
+    let mut asked = Amounts::new();
+    for (name, amount) in usage::of(resource, object).into_iter().filter(|(name, _)| hard.contains_key(name)) {
+        let more = before.get(&name).map_or(amount, |before| amount.minus(before));
+        if !more.is_zero() && !more.is_negative() {
+            asked.insert(name, more);
+        }
+    }
+    asked
 }
 
 fn hard(quota: &Value) -> Amounts {
@@ -167,4 +173,24 @@ fn used(server: &ApiServer, snapshot: &Snapshot, quota: &Value) -> Amounts {
         seen.push((plural, group));
     }
     used
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_comes_into_a_scope_is_asked_for_in_full() {
+        let row = mini_resources::Registry::builtin().get("", "v1", "pods").unwrap();
+        let quota = json!({"spec": {"hard": {"pods": "1", "requests.cpu": "1"}, "scopes": ["NotBestEffort"]}});
+        let pod = |resources: Value| json!({"spec": {"containers": [{"name": "c", "resources": resources}]}});
+        let (old, new) = (pod(json!({})), pod(json!({"requests": {"cpu": "2"}})));
+        let asked = |old| {
+            let asked = asked(&row, &quota, &hard(&quota), &new, old);
+            asked.into_iter().map(|(name, amount)| format!("{name}={amount}")).collect::<Vec<_>>()
+        };
+        assert_eq!(asked(Some(&old)), ["pods=1", "requests.cpu=2"]);
+        assert_eq!(asked(Some(&pod(json!({"requests": {"cpu": "1"}})))), ["requests.cpu=1"]);
+    }
 }

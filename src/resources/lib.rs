@@ -21,6 +21,7 @@ mod table;
 pub use columns::{Column, human_duration};
 pub use duplicates::duplicate_fields;
 pub use kinds::flow::bootstrap_flow;
+pub use kinds::pod::qos_class;
 pub use registry::{Group, Registry};
 pub use resource::{Hooks, Resource, Subresource};
 pub use schema::ApplyNode;

@@ -133,7 +133,23 @@ pub(crate) fn total(pod: &Value, of: usize) -> Amounts {
         let all = all.entry(name).or_insert(amount);
         *all = (*all).max(amount);
     }
+    if let Some(whole) = whole(pod) {
+        let said = resources(whole).into_iter().nth(of).unwrap_or_default();
+        all.extend(said.into_iter().filter(|(name, _)| is_of_pods(name)));
+    }
     all
+}
+
+/// What can be said of a pod as a whole.
+fn is_of_pods(name: &str) -> bool {
+    matches!(name, "cpu" | "memory") || name.starts_with("hugepages-")
+}
+
+/// The part of a pod that says what it takes as a whole, whatever its containers say.
+pub(crate) fn whole(pod: &Value) -> Option<&Value> {
+    let spec = pod.get("spec")?;
+    let said = resources(spec);
+    said.iter().any(|amounts| amounts.keys().any(|name| is_of_pods(name))).then_some(spec)
 }
 
 fn check_pod(pod: &Value, limits: &[Value]) -> Vec<String> {
@@ -261,6 +277,20 @@ mod tests {
             {"name": "side", "restartPolicy": "Always", "resources": {"requests": {"cpu": "500m"}}},
             {"name": "first", "resources": {"requests": {"cpu": "2"}}}]);
         assert_eq!(total(&many, 0)["cpu"], Quantity::parse("2500m").unwrap());
+    }
+
+    #[test]
+    fn what_a_pod_says_as_a_whole_counts() {
+        let mut pod = pod(json!({"requests": {"cpu": "1", "example.com/gpu": "1"}}));
+        pod["spec"]["resources"] = json!({"requests": {"cpu": "3"}, "limits": {"memory": "1Gi"}});
+        assert_eq!(total(&pod, 0)["cpu"], Quantity::parse("3").unwrap());
+        assert_eq!(total(&pod, 0)["example.com/gpu"], Quantity::parse("1").unwrap());
+        let most = [json!({"type": "Pod", "max": {"cpu": "2", "memory": "512Mi"}})];
+        let wanted = [
+            "maximum cpu usage per Pod is 2. No limit is specified",
+            "maximum memory usage per Pod is 512Mi, but limit is 1Gi",
+        ];
+        assert_eq!(check_pod(&pod, &most), wanted);
     }
 
     #[test]

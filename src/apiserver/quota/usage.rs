@@ -1,7 +1,7 @@
 //! What one object takes of a quota: itself, and for pods, claims and Services what they ask for.
 
 use super::Amounts;
-use crate::admission::pod_total;
+use crate::admission::{pod_total, pod_whole};
 use mini_api::{Meta, Quantity, Value};
 use mini_resources::Resource;
 
@@ -152,7 +152,8 @@ fn pod(pod: &Value, taken: &mut Amounts) {
 
 /// What the containers of a pod must say, and do not, as the message lists it.
 pub(super) fn unsaid(resource: &Resource, object: &Value, hard: &Amounts) -> String {
-    if resource.plural != "pods" || !resource.group.is_empty() {
+    // A pod that says what it takes as a whole says it for its containers.
+    if resource.plural != "pods" || !resource.group.is_empty() || pod_whole(object).is_some() {
         return String::new();
     }
     let required = SAID.iter().filter(|name| hard.contains_key(**name));
@@ -210,14 +211,7 @@ fn pod_scope(pod: &Value, scope: &str, operator: &str, values: &[Value]) -> bool
 }
 
 fn is_best_effort(pod: &Value) -> bool {
-    let containers = list(pod, "/spec/containers").iter().chain(list(pod, "/spec/initContainers"));
-    let asks = |container: &Value| {
-        ["requests", "limits"].iter().any(|section| {
-            let amounts = amounts(container.pointer(&format!("/resources/{section}")));
-            ["cpu", "memory"].iter().any(|name| amounts.get(*name).is_some_and(|amount| !amount.is_zero()))
-        })
-    };
-    !containers.into_iter().any(asks)
+    mini_resources::qos_class(pod) == "BestEffort"
 }
 
 /// Whether an affinity term is about pods of other namespaces.
@@ -257,6 +251,9 @@ mod tests {
         );
         let hard = amounts(Some(&json!({"limits.memory": "1Gi", "cpu": "1"})));
         assert_eq!(unsaid(&row("pods"), &pod, &hard), "limits.memory for: c");
+        pod["spec"]["resources"] = json!({"requests": {"cpu": "2"}});
+        assert_eq!(unsaid(&row("pods"), &pod, &hard), "");
+        assert_eq!(of(&row("pods"), &pod)["requests.cpu"].to_string(), "2");
         pod["status"] = json!({"phase": "Failed"});
         assert_eq!(text(&of(&row("pods"), &pod)), ["count/pods=1"]);
     }
@@ -297,5 +294,8 @@ mod tests {
         };
         assert!(fits(term("In", &["high"])) && !fits(term("NotIn", &["high"])) && fits(term("Exists", &[])));
         assert!(!in_scope(&quota(json!({"scopes": ["Terminating"]})), &row("services"), &json!({})));
+        let mut whole = pod.clone();
+        whole["spec"]["resources"] = json!({"limits": {"cpu": "1"}});
+        assert!(!in_scope(&quota(json!({"scopes": ["BestEffort"]})), &row("pods"), &whole));
     }
 }

@@ -140,7 +140,8 @@ fn validate(v: &Value, errors: &mut Errors) {
 
 /// `Guaranteed` where every container has cpu and memory limits that equal its requests, `BestEffort` where none asks for
 /// anything, else `Burstable`.
-pub(crate) fn qos_class(pod: &Value) -> &'static str {
+#[must_use]
+pub fn qos_class(pod: &Value) -> &'static str {
     let quantity = |m: Option<&Map<String, Value>>, name: &str| {
         m.and_then(|m| m.get(name))
             .and_then(Value::as_str)
