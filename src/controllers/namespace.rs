@@ -1,6 +1,7 @@
 //! Deletes all that is in a namespace that is being deleted, pods first, and then lets it go.
 
 mod conditions;
+mod custom;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -43,8 +44,12 @@ impl Controller {
     }
 
     async fn sweep(&self, namespace: &str) -> Result<Remains, Error> {
-        let (served, undiscovered) = served::discover(&self.client).await?;
+        let (mut served, undiscovered) = served::discover(&self.client).await?;
         let mut remains = Remains { undiscovered, ..Remains::default() };
+        if let Err(error) = custom::as_stored(&self.client, &mut served).await {
+            // The versions that discovery prefers do where nothing needs converting.
+            tracing::debug!(%error, "cannot ask in which versions custom kinds are stored");
+        }
         let content = |row: &&Served| row.namespaced && row.can("list") && row.can("delete");
         let is_pods = |row: &&Served| row.resource.plural == "pods" && row.resource.group.is_empty();
         // Pods go first: what they use must not vanish under them.
