@@ -197,7 +197,7 @@ impl Versions<ApplyNode> for Rows<'_> {
         let (from, to) = (self.row(object.text(&["apiVersion"]))?, self.row(api_version)?);
         let mut object = object.clone();
         from.to_stored(&mut object);
-        to.read_stored(&mut object);
+        to.read_stored(&mut object).ok()?;
         object_mut(&mut object).insert("apiVersion".to_owned(), api_version.into());
         Some((object, to.apply_schema()))
     }

@@ -160,7 +160,7 @@ pub(crate) fn read(resource: &Resource, entry: &Entry) -> Result<Value, Status> 
     let mut value: Value = serde_json::from_slice(&entry.bytes)
         .map_err(|e| Status::internal(format!("the stored object {} cannot be read: {e}", entry.key)))?;
     if resource.converts() {
-        resource.read_stored(&mut value);
+        resource.read_stored(&mut value)?;
     }
     Ok(value)
 }

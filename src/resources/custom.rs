@@ -54,6 +54,8 @@ pub struct Kind {
     pub(crate) schema: Arc<Schema>,
     /// The `apiVersion` and schema of what is stored.
     stored: (String, Arc<Schema>),
+    /// Nothing but a webhook converts between versions.
+    webhook: bool,
     /// Whether what is stored is what is served, byte for byte.
     as_stored: bool,
     has_status: bool,
@@ -149,15 +151,25 @@ impl Kind {
     }
 
     /// Brings a stored object into this version, as if it were written now: pruned and defaulted.
-    pub(crate) fn read_stored(&self, row: &Resource, object: &mut Value) {
+    ///
+    /// # Errors
+    /// 500 where only a webhook could convert it: under another version's schema it would lose what it holds.
+    pub(crate) fn read_stored(&self, row: &Resource, object: &mut Value) -> Result<(), Status> {
         let (stored_version, stored_schema) = &self.stored;
         let api_version = row.api_version();
+        if self.webhook && object.text(&["apiVersion"]) != api_version {
+            let (kind, stored) = (&row.kind, object.text(&["apiVersion"]));
+            return Err(Status::internal(format!(
+                "conversion webhooks are not called: a {kind} stored in {stored} cannot be served in {api_version}"
+            )));
+        }
         if *stored_version != api_version {
             default::apply(stored_schema, object);
         }
         object_mut(object).insert("apiVersion".to_owned(), api_version.into());
         prune::repair(&self.schema, object);
         default::apply(&self.schema, object);
+        Ok(())
     }
 
     pub(crate) fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {

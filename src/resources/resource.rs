@@ -308,15 +308,19 @@ impl Resource {
     }
 
     /// Turns a stored object into one of this version.
-    pub fn read_stored(&self, v: &mut Value) {
+    ///
+    /// # Errors
+    /// 500 if it cannot be converted.
+    pub fn read_stored(&self, v: &mut Value) -> Result<(), Status> {
         if let Some(custom) = &self.custom {
-            custom.read_stored(self, v);
+            custom.read_stored(self, v)?;
         } else if let Some(convert) = self.hooks.from_stored {
             convert(v);
             let object = mini_api::meta::object_mut(v);
             object.insert("apiVersion".to_owned(), self.api_version().into());
             object.insert("kind".to_owned(), self.kind.clone().into());
         }
+        Ok(())
     }
 
     /// Whether stored bytes are not yet what this version serves.

@@ -115,7 +115,7 @@ async fn store(
             }
             let mut value: Value = serde_json::from_slice(&template.at("")).map_err(Status::internal)?;
             if resource.converts() {
-                resource.read_stored(&mut value);
+                resource.read_stored(&mut value)?;
             }
             value.meta_mut().remove("resourceVersion");
             return Ok(Bytes::from(value.to_string()));

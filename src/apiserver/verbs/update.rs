@@ -159,7 +159,7 @@ fn as_dry_run(resource: &Resource, bytes: &Bytes) -> Result<Bytes, Status> {
         return Ok(bytes.clone());
     }
     let mut value: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
-    resource.read_stored(&mut value);
+    resource.read_stored(&mut value)?;
     Ok(Bytes::from(value.to_string()))
 }
 

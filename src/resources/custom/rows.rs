@@ -32,9 +32,15 @@ pub fn rows(definition: &Value) -> Vec<Resource> {
         .collect()
 }
 
-/// The row of the version in which objects are stored, served or not.
+/// The row of the version in which objects are stored, served or not, for deleting them: whatever version they are
+/// stored in, they are read.
 #[must_use]
 pub fn stored_row(definition: &Value) -> Resource {
+    let mut definition = definition.clone();
+    if let Some(conversion) = definition.pointer_mut("/spec/conversion") {
+        *conversion = serde_json::json!({"strategy": "None"});
+    }
+    let definition = &definition;
     let spec = definition.get("spec").unwrap_or(&Value::Null);
     let versions = spec.get("versions").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let stored = versions.iter().find(|v| v.get("storage") == Some(&Value::Bool(true))).unwrap_or(&Value::Null);
@@ -103,6 +109,7 @@ fn row(definition: &Value, spec: &Value, version: &Value, stored: (&str, Arc<Sch
         scale: subresource("scale").map(Scale::read),
         terminating,
         warning: deprecation(spec, version),
+        webhook,
         unconvertible: webhook && stored_name != api_name,
         published: schema_of(version).clone(),
         selectable: fields.clone(),

@@ -133,7 +133,7 @@ fn versions_without_conversion_share_what_is_stored() {
     let mut object = json!({"apiVersion": "stable.example.com/v2", "spec": {"both": "b", "two": "2"}});
     rows[1].to_stored(&mut object);
     assert_eq!(object, json!({"apiVersion": "stable.example.com/v1", "spec": {"both": "b"}}));
-    rows[1].read_stored(&mut object);
+    rows[1].read_stored(&mut object).expect("converted");
     assert_eq!(object, json!({"apiVersion": "stable.example.com/v2", "spec": {"both": "b", "two": "v2"}}));
     assert!(rows.iter().all(Resource::converts));
 }
@@ -162,4 +162,18 @@ fn deprecated_versions_say_what_to_use() {
     let warning = rows[0].custom.as_ref().and_then(|kind| kind.warning.as_deref());
     assert_eq!(warning, Some("stable.example.com/v1beta1 CronTab is deprecated; use stable.example.com/v1 CronTab"));
     assert_eq!(rows[1].custom.as_ref().and_then(|kind| kind.warning.as_deref()), None);
+}
+
+#[test]
+fn what_only_a_webhook_converts_is_not_served_in_another_version() {
+    let version = |name: &str| json!({"name": name, "served": true, "storage": name == "v2", "schema": {"openAPIV3Schema": {"type": "object"}}});
+    let mut definition = definition(json!([version("v1"), version("v2")]));
+    definition["metadata"]["generation"] = 2.into();
+    definition["spec"]["conversion"]["strategy"] = "Webhook".into();
+    let object = |version: &str| json!({"apiVersion": format!("stable.example.com/{version}"), "old": 1});
+    let read = |row: &Resource, version| row.read_stored(&mut object(version)).map_err(|status| status.code);
+    let rows = rows(&definition);
+    assert_eq!((read(&rows[1], "v1"), read(&rows[1], "v2")), (Err(500), Ok(())));
+    // What is to be deleted is read in any case.
+    assert_eq!(read(&stored_row(&definition), "v1"), Ok(()));
 }
