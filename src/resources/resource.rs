@@ -134,10 +134,10 @@ impl Resource {
         self.verbs.contains(&verb)
     }
 
-    /// Whether objects of this kind are kept; reviews are only answered, metrics only read.
+    /// Whether objects of this kind are kept, and so watched; reviews are only answered, metrics only read.
     #[must_use]
     pub fn stored(&self) -> bool {
-        self.has_verb("get") && self.has_verb("create")
+        self.has_verb("watch")
     }
 
     /// Prunes unknown fields (and answers them as `unknown field "spec.x"`), drops nulls, checks types, and writes

@@ -257,15 +257,17 @@ mod tests {
 
     #[test]
     fn every_stored_kind_has_a_form() {
+        // Those groups' messages are in repositories of their own, and client-go's typed clients do not know them.
+        let elsewhere = ["apiextensions.k8s.io", "apiregistration.k8s.io", "metrics.k8s.io"];
         let without: Vec<String> = crate::Registry::builtin()
             .iter()
+            .filter(|r| !elsewhere.contains(&r.group.as_str()))
             .filter(|r| {
                 !encodes(&r.api_version(), &r.kind)
                     || r.stored() && !encodes(&r.api_version(), &format!("{}List", r.kind))
             })
             .map(|r| r.kind.clone())
             .collect();
-        // Those groups' messages are in repositories of their own, and client-go's typed clients do not know them.
         assert_eq!(without, Vec::<String>::new());
         assert!(encode(&json!({"apiVersion": "example.com/v1", "kind": "Widget"})).is_err());
     }
