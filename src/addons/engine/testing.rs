@@ -38,6 +38,7 @@ pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) cancel: CancellationToken,
     pub(crate) store: Store,
+    serving: tokio::task::JoinHandle<Result<(), mini_apiserver::Error>>,
 }
 
 impl World {
@@ -73,6 +74,8 @@ impl World {
         server.bootstrap(listener.address()).await.unwrap();
         let user = |name: &str, groups: &[&str]| Client::new(server.local(UserInfo::new(name, groups)), "default");
         let cancel = CancellationToken::new();
+        // Custom kinds are served by what runs beside the listener.
+        let serving = tokio::spawn(listener.run(server.clone(), cancel.clone()));
         let manager = user("system:kube-controller-manager", &[]);
         let caches = Caches::new(manager.clone(), cancel.clone());
         let controllers = mini_controllers::Config {
@@ -89,7 +92,7 @@ impl World {
         drop(mini_controllers::spawn(manager, caches, controllers, &mini_telemetry::Health::default(), cancel.clone()));
         let client = user("system:mini:addons", &["system:masters"]);
         std::fs::create_dir(directory.path().join("addons")).unwrap();
-        Self { directory, client, cancel, store }
+        Self { directory, client, cancel, store, serving }
     }
 
     pub(crate) fn folder(&self) -> PathBuf {
@@ -140,6 +143,7 @@ impl World {
 
     pub(crate) async fn end(self) {
         self.cancel.cancel();
+        self.serving.await.unwrap().unwrap();
         self.store.close().await;
     }
 }
