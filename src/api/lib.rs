@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod cron;
 pub mod field;
+pub mod go;
 pub mod meta;
 pub mod names;
 pub mod patch;

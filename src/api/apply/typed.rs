@@ -3,6 +3,7 @@
 use super::element::{Element, same};
 use super::schema::{ApplySchema, Child, Node, Scalar};
 use super::set::{Branch, Filter, Set};
+use crate::go;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -78,11 +79,11 @@ fn check<S: ApplySchema>(schema: &S, value: &Value, path: &str, errors: &mut Vec
             | (Scalar::Number | Scalar::Untyped, Value::Number(_))
             | (Scalar::Bool | Scalar::Untyped, Value::Bool(_)) => {}
             (Scalar::String, _) => {
-                wrong(format!("expected string, got &value.valueUnstructured{{Value:{}}}", go_source(value)));
+                wrong(format!("expected string, got &value.valueUnstructured{{Value:{}}}", go::source(value)));
             }
-            (Scalar::Number, _) => wrong(format!("expected numeric (int or float), got {}", go_type(value))),
-            (Scalar::Bool, _) => wrong(format!("expected boolean, got &{{{}}}", go_text(value))),
-            (Scalar::Untyped, _) => wrong(format!("expected any scalar, got &{{{}}}", go_text(value))),
+            (Scalar::Number, _) => wrong(format!("expected numeric (int or float), got {}", go::type_name(value))),
+            (Scalar::Bool, _) => wrong(format!("expected boolean, got &{{{}}}", go::text(value))),
+            (Scalar::Untyped, _) => wrong(format!("expected any scalar, got &{{{}}}", go::text(value))),
         },
         (Node::Map { .. }, Value::Object(map)) => {
             for (name, value) in map {
@@ -93,7 +94,7 @@ fn check<S: ApplySchema>(schema: &S, value: &Value, path: &str, errors: &mut Vec
                 }
             }
         }
-        (Node::Map { .. }, _) => wrong(format!("expected map, got &{{{}}}", go_text(value))),
+        (Node::Map { .. }, _) => wrong(format!("expected map, got &{{{}}}", go::text(value))),
         (Node::AtomicList, Value::Array(items)) => {
             // Nothing is said about the elements of what may be anything.
             if schema.node() == Node::AtomicList {
@@ -118,51 +119,9 @@ fn check<S: ApplySchema>(schema: &S, value: &Value, path: &str, errors: &mut Vec
             }
         }
         (Node::AtomicList | Node::Set | Node::KeyedList, _) => {
-            wrong(format!("expected list, got &{{{}}}", go_text(value)));
+            wrong(format!("expected list, got &{{{}}}", go::text(value)));
         }
         (Node::Any, _) => {}
-    }
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
-
-/// Go's `%v`.
-fn go_text(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => format!("[{}]", items.iter().map(go_text).collect::<Vec<_>>().join(" ")),
-        Value::Object(map) => {
-            let fields: Vec<String> = map.iter().map(|(name, value)| format!("{name}:{}", go_text(value))).collect();
-            format!("map[{}]", fields.join(" "))
-        }
-        other => other.to_string(),
-    }
-}
-
-/// Go's `%#v`.
-fn go_source(value: &Value) -> String {
-    match value {
-        Value::Null => "interface {}(nil)".to_owned(),
-        Value::Array(items) => {
-            format!("[]interface {{}}{{{}}}", items.iter().map(go_source).collect::<Vec<_>>().join(", "))
-        }
-        Value::Object(map) => {
-            let fields: Vec<String> =
-                map.iter().map(|(name, value)| format!("{name:?}:{}", go_source(value))).collect();
-            format!("map[string]interface {{}}{{{}}}", fields.join(", "))
-        }
-        other => other.to_string(),
     }
 }
 

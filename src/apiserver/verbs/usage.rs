@@ -126,7 +126,7 @@ fn metrics(resource: &Resource, object: &Value, measured: &Value) -> Option<Valu
     let window = Duration::from_nanos(measured.pointer("/cpu/windowNanoSeconds")?.as_u64()?);
     Some(json!({
         "kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata,
-        "timestamp": measured.pointer("/cpu/time")?, "window": go_duration(window),
+        "timestamp": measured.pointer("/cpu/time")?, "window": mini_api::go::duration(window),
     }))
 }
 
@@ -137,40 +137,9 @@ fn usage(measured: &Value) -> Option<Value> {
     Some(json!({"cpu": cpu.to_string(), "memory": memory.to_string()}))
 }
 
-/// As Go writes a duration, to the millisecond: `1m5.25s`.
-fn go_duration(duration: Duration) -> String {
-    let milli = duration.as_millis();
-    if milli < 1000 {
-        return if milli == 0 { "0s".to_owned() } else { format!("{milli}ms") };
-    }
-    let (hours, minutes, rest) = (milli / 3_600_000, milli / 60_000 % 60, milli % 60_000);
-    let fraction = format!(".{:03}", rest % 1000);
-    let seconds = format!("{}{}s", rest / 1000, fraction.trim_end_matches('0').trim_end_matches('.'));
-    match (hours, minutes) {
-        (0, 0) => seconds,
-        (0, minutes) => format!("{minutes}m{seconds}"),
-        (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_gos() {
-        for (milli, text) in [
-            (0, "0s"),
-            (15, "15ms"),
-            (1000, "1s"),
-            (10_062, "10.062s"),
-            (65_250, "1m5.25s"),
-            (60_000, "1m0s"),
-            (3_600_000, "1h0m0s"),
-        ] {
-            assert_eq!(go_duration(Duration::from_millis(milli)), text);
-        }
-    }
 
     #[test]
     fn a_pod_is_the_one_that_was_measured() {

@@ -113,8 +113,8 @@ pub(crate) async fn ensure(
                 "Pulled",
                 format!(
                     "Successfully pulled image \"{asked}\" in {} ({} including waiting). Image size: {} bytes.",
-                    duration(begun),
-                    duration(asked_at),
+                    mini_api::go::duration(begun.elapsed()),
+                    mini_api::go::duration(asked_at.elapsed()),
                     image.size
                 ),
             );
@@ -134,11 +134,6 @@ pub(crate) async fn ensure(
             Err(waiting("ErrImagePull", error, soon))
         }
     }
-}
-
-fn duration(since: Instant) -> String {
-    let elapsed = since.elapsed();
-    if elapsed.as_secs() == 0 { format!("{}ms", elapsed.as_millis()) } else { format!("{:.3}s", elapsed.as_secs_f64()) }
 }
 
 async fn pull(shared: &Shared, pod: &Pod, name: &str, sandbox_config: &PodSandboxConfig) -> Result<(), String> {

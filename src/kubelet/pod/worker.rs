@@ -480,7 +480,7 @@ impl Worker {
                 let at = now + left;
                 let message = format!(
                     "back-off {} restarting failed container={name} pod={}",
-                    short_duration(whole),
+                    mini_api::go::duration(whole),
                     full_name(pod)
                 );
                 let old = self.waiting.get(name);
@@ -641,10 +641,4 @@ async fn until_ending(orders: &mut watch::Receiver<Order>) {
             std::future::pending::<()>().await;
         }
     }
-}
-
-/// `10s`, `1m20s`: as Go prints it.
-fn short_duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    if seconds < 60 { format!("{seconds}s") } else { format!("{}m{}s", seconds / 60, seconds % 60) }
 }

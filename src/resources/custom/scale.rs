@@ -2,7 +2,7 @@
 
 use crate::check::Errors;
 use mini_api::meta::{child_mut, object_mut};
-use mini_api::{FieldError, FieldPath, Meta};
+use mini_api::{FieldError, FieldPath, Meta, go};
 use serde_json::Value;
 
 /// The paths of `spec.versions[].subresources.scale`, dotted, with their leading dot.
@@ -22,6 +22,11 @@ impl Scale {
             status_replicas: path("statusReplicasPath"),
             selector: path("labelSelectorPath"),
         }
+    }
+
+    /// The names on the way to the desired replicas.
+    pub fn desired_path(&self) -> impl Iterator<Item = &str> {
+        names(&self.spec_replicas)
     }
 
     /// What stands where the desired replicas do.
@@ -47,7 +52,7 @@ impl Scale {
     }
 
     pub fn set_desired(&self, object: &mut Value, replicas: Value) {
-        let mut names = names(&self.spec_replicas).peekable();
+        let mut names = self.desired_path().peekable();
         let mut map = object_mut(object);
         while let Some(name) = names.next() {
             if names.peek().is_none() {
@@ -65,7 +70,10 @@ impl Scale {
         count(object, &self.status_replicas, errors);
         if let Some(selector) = at(object, &self.selector).filter(|s| !s.is_string()) {
             let path = self.selector.trim_start_matches('.');
-            let detail = format!(".{path} accessor error: {selector} is of the type {}, expected string", go(selector));
+            let detail = format!(
+                ".{path} accessor error: {selector} is of the type {}, expected string",
+                go::type_name(selector)
+            );
             errors.push(FieldError::invalid(&FieldPath::new(&self.selector), "", detail));
         }
     }
@@ -77,7 +85,8 @@ fn count(object: &Value, path: &str, errors: &mut Errors) {
     match value.as_i64() {
         None => {
             let dotted = path.trim_start_matches('.');
-            let detail = format!(".{dotted} accessor error: {value} is of the type {}, expected int64", go(value));
+            let detail =
+                format!(".{dotted} accessor error: {value} is of the type {}, expected int64", go::type_name(value));
             errors.push(FieldError::invalid(&place, 0, detail));
         }
         Some(n) if n < 0 => errors.push(FieldError::invalid(&place, n, "should be a non-negative integer")),
@@ -86,18 +95,6 @@ fn count(object: &Value, path: &str, errors: &mut Errors) {
             errors.push(FieldError::invalid(&place, n, detail));
         }
         Some(_) => {}
-    }
-}
-
-fn go(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
     }
 }
 
