@@ -129,10 +129,14 @@ pub(crate) fn apply(
 
 /// `default/web; apps/v1, Kind=Deployment`.
 pub(crate) fn named(config: &Value) -> String {
-    let api_version = config.text(&["apiVersion"]);
+    format!("{}/{}; {}", config.namespace(), config.name(), kind_of(config))
+}
+
+/// `apps/v1, Kind=Deployment`, and `/v1, Kind=Pod`: upstream's GroupVersionKind in words.
+pub(crate) fn kind_of(object: &Value) -> String {
+    let (api_version, kind) = (object.text(&["apiVersion"]), object.text(&["kind"]));
     let slash = if api_version.contains('/') { "" } else { "/" };
-    let kind = config.text(&["kind"]);
-    format!("{}/{}; {slash}{api_version}, Kind={kind}", config.namespace(), config.name())
+    format!("{slash}{api_version}, Kind={kind}")
 }
 
 /// Where nothing but the times of owners differs from the old object, they stay too.
@@ -143,8 +147,7 @@ pub(crate) fn keep_times(new: &mut Value, old: &Value) {
     if now == before || entries.len() != olds.len() || !entries.iter().zip(olds).all(|(a, b)| but_time(a, b)) {
         return;
     }
-    let metadata = |v: &'_ Value| v.get("metadata").cloned().unwrap_or_default();
-    if equal_but(new, old, "metadata") && equal_but(&metadata(new), &metadata(old), FIELD) {
+    if equal_but(new, old, "metadata") && equal_but(metadata(new), metadata(old), FIELD) {
         let before = before.clone();
         new.meta_mut().insert(FIELD.to_owned(), before);
     }
@@ -156,8 +159,12 @@ fn equal_but(a: &Value, b: &Value, name: &str) -> bool {
     rest(a) == rest(b) && a.iter().all(|(key, value)| key == name || b.get(key) == Some(value))
 }
 
+fn metadata(object: &Value) -> &Value {
+    object.get("metadata").unwrap_or(&Value::Null)
+}
+
 fn of(object: &Value) -> &Value {
-    object.get("metadata").and_then(|m| m.get(FIELD)).unwrap_or(&Value::Null)
+    metadata(object).get(FIELD).unwrap_or(&Value::Null)
 }
 
 fn put(object: &mut Value, managers: Managers) {
@@ -243,9 +250,10 @@ fn filter(resource: &Resource, subresource: &str) -> Filter<'static> {
 
 /// Where a Scale of the kind finds the replicas.
 fn replicas(resource: &Resource) -> Vec<Element> {
-    let paths = resource.custom.as_ref().and_then(|kind| kind.scale.as_ref());
-    let path = paths.map_or(".spec.replicas", |paths| &paths.spec_replicas);
-    path.split('.').filter(|name| !name.is_empty()).map(Element::field).collect()
+    match resource.custom.as_ref().and_then(|kind| kind.scale.as_ref()) {
+        Some(scale) => scale.desired_path().map(Element::field).collect(),
+        None => vec![Element::field("spec"), Element::field("replicas")],
+    }
 }
 
 /// Whether `spec.replicas` is what a Scale of the kind is about.

@@ -43,12 +43,6 @@ impl Turns {
     }
 }
 
-/// The quotas of a namespace.
-fn quotas(snapshot: &Snapshot, namespace: &str) -> Vec<Value> {
-    let prefix = format!("{PREFIX}{namespace}/");
-    snapshot.range(&prefix, None).filter_map(|entry| serde_json::from_slice(&entry.bytes).ok()).collect()
-}
-
 /// Whether there is room for what `new` adds to `old`. The answer holds until what is answered is dropped.
 ///
 /// # Errors
@@ -61,7 +55,8 @@ pub(crate) async fn admit(
 ) -> Result<Option<OwnedMutexGuard<()>>, Status> {
     let (server, resource, namespace) = (&call.server, &*call.resource, call.info.namespace.as_str());
     let changes = old.is_none() || usage::changes(resource, subresource);
-    if !resource.namespaced || !changes || quotas(&server.store.snapshot(), namespace).is_empty() {
+    let prefix = format!("{PREFIX}{namespace}/");
+    if !resource.namespaced || !changes || server.store.snapshot().range(&prefix, None).next().is_none() {
         return Ok(None);
     }
     let turn = server.turns.take(namespace).await;
@@ -71,7 +66,8 @@ pub(crate) async fn admit(
     if old.is_none() && !new.name().is_empty() && snapshot.get(&key).is_some() {
         return Ok(turn);
     }
-    for quota in quotas(&snapshot, namespace) {
+    for entry in snapshot.range(&prefix, None) {
+        let Ok(quota) = serde_json::from_slice(&entry.bytes) else { continue };
         check(server, &snapshot, resource, &quota, new, old)?;
     }
     Ok(turn)

@@ -42,10 +42,8 @@ impl Config {
         if !value.is_object() {
             return Err(decoding("it must be a map"));
         }
-        let (given_version, given_kind) = (value.text(&["apiVersion"]), value.text(&["kind"]));
-        if (given_version, given_kind) != (api_version, kind) {
-            let slash = if given_version.contains('/') { "" } else { "/" };
-            return Err(Status::bad_request(format!("invalid object type: {slash}{given_version}, Kind={given_kind}")));
+        if (value.text(&["apiVersion"]), value.text(&["kind"])) != (api_version, kind) {
+            return Err(Status::bad_request(format!("invalid object type: {}", managed_fields::kind_of(&value))));
         }
         if value.pointer("/metadata/managedFields").is_some_and(Value::is_array) {
             return Err(Status::bad_request("metadata.managedFields must be nil"));
