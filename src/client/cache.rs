@@ -57,6 +57,11 @@ impl<K> Change<K> {
         }
     }
 
+    /// The object after the change and, where it is an update, before it.
+    pub fn states(&self) -> impl Iterator<Item = &Arc<K>> {
+        std::iter::once(self.object()).chain(self.old())
+    }
+
     /// The object before an update.
     #[must_use]
     pub fn old(&self) -> Option<&Arc<K>> {

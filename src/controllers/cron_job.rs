@@ -19,7 +19,7 @@ use mini_api::cron::{self, Schedule};
 use mini_client::{Cache, Caches, Client, EventType, Recorder, reference};
 
 use crate::driver::{Error, Key, Outcome, Source, Writes, code, message, optional};
-use crate::owner::{controller_named, controller_reference, controls};
+use crate::owner::{self, controller_reference, controls};
 use crate::write;
 
 /// When the Job was due, in the CronJob's zone.
@@ -58,12 +58,7 @@ impl crate::driver::Controller for Controller {
     }
 
     fn sources(&self) -> Vec<Source> {
-        let jobs = Source::of(&self.jobs, |change| {
-            let meta = &change.object().metadata;
-            let owner = controller_named::<CronJob>(meta);
-            owner.map(|name| Key::new(meta.namespace.clone().unwrap_or_default(), name)).into_iter().collect()
-        });
-        vec![Source::own(&self.crons), jobs]
+        vec![Source::own(&self.crons), owner::controlled::<CronJob, _>(&self.jobs)]
     }
 
     async fn reconcile(&self, key: &Key, writes: &mut Writes) -> Outcome {

@@ -22,7 +22,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::driver::{Error, Key, Outcome, Source, Writes};
-use crate::owner::{self, controller_named, controller_of, matches};
+use crate::owner;
 use crate::pod_control::{PodControl, pod_of};
 use crate::pods;
 use crate::revisions::{History, POD_LABEL, Revisions};
@@ -169,23 +169,7 @@ impl crate::driver::Controller for Controller {
     }
 
     fn sources(&self) -> Vec<Source> {
-        let sets = self.sets.clone();
-        let of_pod = move |pod: &Pod| -> Vec<Key> {
-            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-            if let Some(name) = controller_named::<DaemonSet>(&pod.metadata) {
-                return vec![Key::new(namespace, name)];
-            }
-            if controller_of(&pod.metadata).is_some() {
-                return Vec::new();
-            }
-            let selects = |set: &Arc<DaemonSet>| selector(set).is_some_and(|s| matches(&s, &pod.metadata));
-            sets.list_in(namespace).iter().filter(|set| selects(set)).map(|set| Key::of(set.as_ref())).collect()
-        };
-        let pods = Source::of(&self.pods, move |change| {
-            let mut keys = of_pod(change.object());
-            keys.extend(change.old().into_iter().flat_map(|old| of_pod(old)));
-            keys
-        });
+        let pods = owner::claimable(&self.pods, &self.sets, selector);
         let sets = self.sets.clone();
         let nodes = Source::of(&self.nodes, move |change| {
             // Heartbeats change nothing here.
@@ -193,11 +177,7 @@ impl crate::driver::Controller for Controller {
                 if old.metadata.labels == new.metadata.labels && old.spec == new.spec);
             if same { Vec::new() } else { sets.list().iter().map(|set| Key::of(set.as_ref())).collect() }
         });
-        let revisions = Source::of(&self.revisions.cache, |change| {
-            let meta = &change.object().metadata;
-            let owner = controller_named::<DaemonSet>(meta);
-            owner.map(|name| Key::new(meta.namespace.clone().unwrap_or_default(), name)).into_iter().collect()
-        });
+        let revisions = owner::controlled::<DaemonSet, _>(&self.revisions.cache);
         vec![Source::own(&self.sets), pods, nodes, revisions]
     }
 

@@ -20,7 +20,7 @@ use kube::core::Selector;
 use mini_client::{Cache, Caches, Client, Recorder};
 
 use crate::driver::{Error, Key, Outcome, Source, Writes};
-use crate::owner::{self, controller_named, controller_of, controls, matches};
+use crate::owner::{self, controller_named, controls};
 
 pub(crate) struct Controller {
     client: Client,
@@ -100,23 +100,7 @@ impl crate::driver::Controller for Controller {
     }
 
     fn sources(&self) -> Vec<Source> {
-        let deployments = self.deployments.clone();
-        let of_set = move |set: &ReplicaSet| -> Vec<Key> {
-            let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-            if let Some(name) = controller_named::<Deployment>(&set.metadata) {
-                return vec![Key::new(namespace, name)];
-            }
-            if controller_of(&set.metadata).is_some() {
-                return Vec::new();
-            }
-            let selects = |d: &Arc<Deployment>| selector(d).is_some_and(|selector| matches(&selector, &set.metadata));
-            deployments.list_in(namespace).iter().filter(|d| selects(d)).map(|d| Key::of(d.as_ref())).collect()
-        };
-        let sets = Source::of(&self.sets, move |change| {
-            let mut keys = of_set(change.object());
-            keys.extend(change.old().into_iter().flat_map(|old| of_set(old)));
-            keys
-        });
+        let sets = owner::claimable(&self.sets, &self.deployments, selector);
         // Recreate waits for the last old pod to go.
         let owners = self.sets.clone();
         let pods = Source::of(&self.pods, move |change| {

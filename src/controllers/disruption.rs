@@ -191,9 +191,7 @@ impl crate::driver::Controller for Controller {
             {
                 return Vec::new();
             }
-            let mut keys = of_pod(change.object());
-            keys.extend(change.old().into_iter().flat_map(|old| of_pod(old)));
-            keys
+            change.states().flat_map(|pod| of_pod(pod)).collect()
         });
         let disrupted = Source::of(&self.pods, |change| {
             let marked = change.object().status.iter().flat_map(|status| status.conditions.iter().flatten());

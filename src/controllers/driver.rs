@@ -135,6 +135,11 @@ impl Source {
     pub(crate) fn own<K: Kind>(cache: &Cache<K>) -> Self {
         Self::of(cache, |change| vec![Key::of(change.object().as_ref())])
     }
+
+    /// The keys of the changed object as it is and as it was.
+    pub(crate) fn both<K: Kind>(cache: &Cache<K>, keys: impl Fn(&K) -> Vec<Key> + Send + Sync + 'static) -> Self {
+        Self::of(cache, move |change| change.states().flat_map(|object| keys(object)).collect())
+    }
 }
 
 async fn feed<K: Kind>(cache: Cache<K>, keys: impl Fn(&Change<K>) -> Vec<Key> + Send, queue: Queue<Key>) {
@@ -305,13 +310,14 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    // The clock goes on only when nothing is left to do.
+    #[tokio::test(start_paused = true)]
     async fn a_panic_costs_one_run_and_an_idle_controller_does_nothing() {
         let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "namespace": "a"}});
         let running = Running::new(&[map]);
         let runs = Arc::new(AtomicUsize::new(0));
         running.start(Clumsy { maps: running.caches.of(), runs: runs.clone(), panics: 2 });
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(RESYNC / 2).await;
         assert_eq!(runs.load(Ordering::SeqCst), 3);
     }
 }

@@ -35,12 +35,10 @@ pub(crate) fn of_pods(pods: &Cache<Pod>, services: &Cache<Service>) -> Source {
         {
             return Vec::new();
         }
-        let pod = change.object();
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let namespace = change.object().metadata.namespace.as_deref().unwrap_or_default();
         let selects = |service: &Arc<Service>| {
-            selector(service).is_some_and(|selector| {
-                matches(&selector, &pod.metadata) || change.old().is_some_and(|old| matches(&selector, &old.metadata))
-            })
+            let selector = selector(service);
+            selector.is_some_and(|selector| change.states().any(|pod| matches(&selector, &pod.metadata)))
         };
         services.list_in(namespace).iter().filter(|s| selects(s)).map(|s| Key::of(s.as_ref())).collect()
     })

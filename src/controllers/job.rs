@@ -22,7 +22,7 @@ use kube::core::Selector;
 use mini_client::{Cache, Caches, Client, Recorder};
 
 use crate::driver::{Key, Outcome, Source, Writes};
-use crate::owner::{self, controller_named, controller_of, matches};
+use crate::owner::{self, controller_of};
 use crate::pod_control::PodControl;
 use crate::pods;
 use indexes::Indexes;
@@ -192,28 +192,13 @@ impl crate::driver::Controller for Controller {
     }
 
     fn sources(&self) -> Vec<Source> {
-        let jobs = self.jobs.clone();
-        let of_pod = move |pod: &Pod| -> Vec<Key> {
-            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-            if let Some(name) = controller_named::<Job>(&pod.metadata) {
-                return vec![Key::new(namespace, name)];
-            }
-            if controller_of(&pod.metadata).is_some() {
-                return Vec::new();
-            }
-            let selects = |job: &Arc<Job>| selector(job).is_some_and(|selector| matches(&selector, &pod.metadata));
-            let jobs = jobs.list_in(namespace);
-            let mut keys: Vec<_> = jobs.iter().filter(|job| selects(job)).map(|job| Key::of(job.as_ref())).collect();
-            // Nobody's pod any more: its finalizer must still go.
-            keys.extend(is_tracked(pod).then(|| Key::of_pod(pod)));
-            keys
-        };
-        let pods = Source::of(&self.pods, move |change| {
-            let mut keys = of_pod(change.object());
-            keys.extend(change.old().into_iter().flat_map(|old| of_pod(old)));
-            keys
+        let pods = owner::claimable(&self.pods, &self.jobs, selector);
+        // Nobody's pod any more: its finalizer must still go.
+        let orphans = Source::both(&self.pods, |pod| {
+            let is_orphan = controller_of(&pod.metadata).is_none() && is_tracked(pod);
+            is_orphan.then(|| Key::of_pod(pod)).into_iter().collect()
         });
-        vec![Source::own(&self.jobs), pods]
+        vec![Source::own(&self.jobs), pods, orphans]
     }
 
     async fn reconcile(&self, key: &Key, writes: &mut Writes) -> Outcome {

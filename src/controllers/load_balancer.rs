@@ -146,7 +146,7 @@ impl crate::driver::Controller for Controller {
             let service = change.object();
             let mut keys = vec![Key::of(service.as_ref())];
             // What it has, had or gives up may be what others wait for.
-            if is_balancer(service) || change.old().is_some_and(|old| is_balancer(old)) {
+            if change.states().any(|state| is_balancer(state)) {
                 let waiting = all.list().into_iter().filter(|other| is_ours(other) && ingress(other).is_empty());
                 keys.extend(waiting.map(|other| Key::of(other.as_ref())));
             }

@@ -10,7 +10,7 @@ use mini_client::Cache;
 use mini_client::cache::Kind;
 use serde_json::json;
 
-use crate::driver::{Error, Writes, code};
+use crate::driver::{Error, Key, Source, Writes, code};
 
 /// The reference to the one owner that controls an object.
 pub(crate) fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
@@ -44,6 +44,36 @@ pub(crate) fn controls<K: Resource>(owner: &K, meta: &ObjectMeta) -> bool {
 pub(crate) fn matches(selector: &Selector, meta: &ObjectMeta) -> bool {
     static NONE: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
     selector.matches(meta.labels.as_ref().unwrap_or(&NONE))
+}
+
+/// Changes of what an `O` controls concern that `O`.
+pub(crate) fn controlled<O: Resource<DynamicType = ()>, K: Kind>(cache: &Cache<K>) -> Source {
+    Source::of(cache, |change| {
+        let meta = change.object().meta();
+        let owner = controller_named::<O>(meta);
+        owner.map(|name| Key::new(meta.namespace.clone().unwrap_or_default(), name)).into_iter().collect()
+    })
+}
+
+/// Changes of what an `O` controls, or did, concern that `O`; those of an orphan whoever selects it and may adopt it.
+pub(crate) fn claimable<O: Kind + Resource<DynamicType = ()>, K: Kind>(
+    cache: &Cache<K>,
+    owners: &Cache<O>,
+    selector: impl Fn(&O) -> Option<Selector> + Send + Sync + 'static,
+) -> Source {
+    let owners = owners.clone();
+    Source::both(cache, move |object| {
+        let meta = object.meta();
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        if let Some(name) = controller_named::<O>(meta) {
+            return vec![Key::new(namespace, name)];
+        }
+        if controller_of(meta).is_some() {
+            return Vec::new();
+        }
+        let selects = |owner: &Arc<O>| selector(owner).is_some_and(|selector| matches(&selector, meta));
+        owners.list_in(namespace).iter().filter(|owner| selects(owner)).map(|owner| Key::of(owner.as_ref())).collect()
+    })
 }
 
 /// Those of `candidates` that `owner` controls; on the way, orphans that match are adopted and what no longer

@@ -4,8 +4,6 @@ mod owner_kinds;
 mod scale;
 mod status;
 
-use std::sync::Arc;
-
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, ReplicationController};
@@ -17,7 +15,7 @@ use mini_client::{Cache, Caches, Client, Recorder};
 use serde::Serialize;
 
 use crate::driver::{Error, Key, Outcome, Source, Writes};
-use crate::owner::{self, controller_named, controller_of, matches};
+use crate::owner;
 use crate::pod_control::PodControl;
 use crate::pods;
 use status::Counts;
@@ -71,29 +69,7 @@ impl<O: ReplicaOwner> crate::driver::Controller for Controller<O> {
     }
 
     fn sources(&self) -> Vec<Source> {
-        let owners = self.owners.clone();
-        let of_pod = move |pod: &Pod| -> Vec<Key> {
-            let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-            if let Some(name) = controller_named::<O>(&pod.metadata) {
-                return vec![Key::new(namespace, name)];
-            }
-            if controller_of(&pod.metadata).is_some() {
-                return Vec::new();
-            }
-            // An orphan: whoever selects it may adopt it.
-            let selects = |owner: &Arc<O>| owner.wish().is_some_and(|wish| matches(&wish.selector, &pod.metadata));
-            owners
-                .list_in(namespace)
-                .iter()
-                .filter(|owner| selects(owner))
-                .map(|owner| Key::of(owner.as_ref()))
-                .collect()
-        };
-        let pods = Source::of(&self.pods, move |change| {
-            let mut keys = of_pod(change.object());
-            keys.extend(change.old().into_iter().flat_map(|old| of_pod(old)));
-            keys
-        });
+        let pods = owner::claimable(&self.pods, &self.owners, |owner: &O| owner.wish().map(|wish| wish.selector));
         vec![Source::own(&self.owners), pods]
     }
 

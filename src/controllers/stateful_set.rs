@@ -179,7 +179,7 @@ impl crate::driver::Controller for Controller {
 
     fn sources(&self) -> Vec<Source> {
         let sets = self.sets.clone();
-        let of_pod = move |pod: &Pod| -> Vec<Key> {
+        let pods = Source::both(&self.pods, move |pod| {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             if let Some(name) = controller_named::<StatefulSet>(&pod.metadata) {
                 return vec![Key::new(namespace, name)];
@@ -191,17 +191,8 @@ impl crate::driver::Controller for Controller {
             let set = sets.get(namespace, name);
             let selects = |set: &StatefulSet| selector(set).is_some_and(|s| foreign || matches(&s, &pod.metadata));
             set.filter(|set| selects(set)).map(|set| Key::of(set.as_ref())).into_iter().collect()
-        };
-        let pods = Source::of(&self.pods, move |change| {
-            let mut keys = of_pod(change.object());
-            keys.extend(change.old().into_iter().flat_map(|old| of_pod(old)));
-            keys
         });
-        let revisions = Source::of(&self.revisions.cache, |change| {
-            let meta = &change.object().metadata;
-            let owner = controller_named::<StatefulSet>(meta);
-            owner.map(|name| Key::new(meta.namespace.clone().unwrap_or_default(), name)).into_iter().collect()
-        });
+        let revisions = owner::controlled::<StatefulSet, _>(&self.revisions.cache);
         vec![Source::own(&self.sets), pods, revisions, claims::source(&self.claims, &self.sets)]
     }
 

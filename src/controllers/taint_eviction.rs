@@ -95,7 +95,7 @@ impl crate::driver::Controller for Controller {
         let pods = self.pods.clone();
         let nodes = Source::of(&self.nodes, move |change| {
             let node = change.object();
-            if taints(node).is_empty() && change.old().is_none_or(|old| taints(old).is_empty()) {
+            if change.states().all(|state| taints(state).is_empty()) {
                 return Vec::new();
             }
             let name = node.metadata.name.as_deref();
