@@ -5,10 +5,12 @@
 
 pub mod cache;
 pub mod caches;
+pub mod host_ports;
 pub mod node_selector;
 pub mod queue;
 pub mod recorder;
 mod reflector;
+pub mod requests;
 pub mod taints;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

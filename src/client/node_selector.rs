@@ -1,4 +1,4 @@
-//! Does a pod select a node? The scheduler and the controller of DaemonSets must not differ in this.
+//! Does a pod select a node? The scheduler, the controller of DaemonSets and the node must not differ in this.
 
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
 
@@ -43,5 +43,38 @@ fn meets(requirement: &NodeSelectorRequirement, found: Option<&str>) -> bool {
         "Gt" => numbers().is_some_and(|(found, wanted)| found > wanted),
         "Lt" => numbers().is_some_and(|(found, wanted)| found < wanted),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn selectors_and_affinity_must_hold() {
+        let node: Node =
+            serde_json::from_value(json!({"metadata": {"name": "n", "labels": {"disk": "ssd", "size": "7"}}})).unwrap();
+        let affine = |term: Value| {
+            json!({"containers": [], "affinity": {"nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}})
+        };
+        let wants = |operator: &str, key: &str, values: Value| {
+            affine(json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]}))
+        };
+        for (spec, fits) in [
+            (json!({"containers": [], "nodeSelector": {"disk": "ssd"}}), true),
+            (json!({"containers": [], "nodeSelector": {"disk": "hdd"}}), false),
+            (wants("In", "disk", json!(["hdd", "ssd"])), true),
+            (wants("NotIn", "disk", json!(["ssd"])), false),
+            (wants("Gt", "size", json!(["6"])), true),
+            (wants("Lt", "size", json!(["6"])), false),
+            (affine(json!({})), false),
+            (affine(json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]})), true),
+            (affine(json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["m"]}]})), false),
+        ] {
+            let spec: PodSpec = serde_json::from_value(spec).unwrap();
+            assert_eq!(selects(&spec, &node), fits, "{spec:?}");
+        }
     }
 }

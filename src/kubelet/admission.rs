@@ -5,9 +5,9 @@
 
 use crate::pod;
 use crate::resources;
-use k8s_openapi::api::core::v1::{Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod};
-use mini_api::selector::{Operator, Requirement};
-use std::collections::BTreeSet;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use mini_client::requests::{Amounts, needs};
+use mini_client::{host_ports, node_selector};
 use std::sync::Arc;
 
 /// Memory that pods cannot have: what is less counts as pressure.
@@ -21,21 +21,18 @@ pub(crate) struct Refusal {
 
 /// `others` are the pods of this node that are not over.
 pub(crate) fn refuse(new: &Pod, others: &[Arc<Pod>], node: Option<&Node>, max_pods: u16) -> Option<Refusal> {
-    let offers = |what: Resource| match what {
-        Resource::Cpu => resources::machine_cpus() * 1000,
-        Resource::Memory => resources::machine_memory() - RESERVED_MEMORY,
-    };
+    let offers = [("cpu", resources::machine_cpus() * 1000), ("memory", resources::machine_memory() - RESERVED_MEMORY)];
     let predicate = |name: &str, why: &str| {
         Some(Refusal { reason: name.to_owned(), message: format!("Predicate {name} failed: {why}") })
     };
     if let Some(refusal) = lacks(new, others, i64::from(max_pods), offers) {
         return Some(refusal);
     }
-    if node.is_some_and(|node| !selects(new, node)) {
+    let selects = |node: &Node| new.spec.as_ref().is_none_or(|spec| node_selector::selects(spec, node));
+    if node.is_some_and(|node| !selects(node)) {
         return predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector");
     }
-    let taken: BTreeSet<_> = others.iter().flat_map(|other| host_ports(other)).collect();
-    if host_ports(new).iter().any(|port| taken.iter().any(|other| clash(port, other))) {
+    if host_ports::conflict(new, others.iter().map(AsRef::as_ref)) {
         return predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports");
     }
     if wants_app_armor(new) && !app_armor_enabled() {
@@ -45,13 +42,7 @@ pub(crate) fn refuse(new: &Pod, others: &[Arc<Pod>], node: Option<&Node>, max_po
     None
 }
 
-#[derive(Clone, Copy)]
-enum Resource {
-    Cpu,
-    Memory,
-}
-
-fn lacks(new: &Pod, others: &[Arc<Pod>], max_pods: i64, offers: impl Fn(Resource) -> i64) -> Option<Refusal> {
+fn lacks(new: &Pod, others: &[Arc<Pod>], max_pods: i64, offers: [(&str, i64); 2]) -> Option<Refusal> {
     let out_of = |name: &str, requested: i64, used: i64, capacity: i64| {
         let message = format!(
             "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
@@ -62,88 +53,11 @@ fn lacks(new: &Pod, others: &[Arc<Pod>], max_pods: i64, offers: impl Fn(Resource
     if count >= max_pods {
         return out_of("pods", 1, count, max_pods);
     }
-    for (name, what) in [("cpu", Resource::Cpu), ("memory", Resource::Memory)] {
-        let requested = needs(new, what);
-        let used: i64 = others.iter().map(|other| needs(other, what)).sum();
-        if requested > 0 && requested > offers(what) - used {
-            return out_of(name, requested, used, offers(what));
-        }
-    }
-    None
-}
-
-/// Containers and sidecars together, or any init container with the sidecars before it, whichever is more; and the overhead.
-fn needs(pod: &Pod, what: Resource) -> i64 {
-    let read = |list: &_| match what {
-        Resource::Cpu => resources::milli_cpu(list).unwrap_or(0),
-        Resource::Memory => resources::whole(list, "memory").unwrap_or(0),
-    };
-    let of = |container: &Container| read(&resources::requests(container));
-    let (mut sidecars, mut most) = (0, 0);
-    for container in pod::init_containers(pod) {
-        if pod::is_sidecar(container) {
-            sidecars += of(container);
-            most = sidecars.max(most);
-        } else {
-            most = (sidecars + of(container)).max(most);
-        }
-    }
-    let mains: i64 = pod::main_containers(pod).iter().map(of).sum();
-    let spec = pod.spec.as_ref();
-    let whole = spec.and_then(|s| s.resources.as_ref()).map_or(0, |r| read(&r.requests));
-    let together = if whole > 0 { whole } else { (mains + sidecars).max(most) };
-    together + spec.map_or(0, |s| read(&s.overhead))
-}
-
-fn selects(pod: &Pod, node: &Node) -> bool {
-    let Some(spec) = &pod.spec else { return true };
-    let label = |key: &str| node.metadata.labels.as_ref()?.get(key).map(String::as_str);
-    if !spec.node_selector.iter().flatten().all(|(key, value)| label(key) == Some(value)) {
-        return false;
-    }
-    let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.as_ref());
-    let required = affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
-    let name = node.metadata.name.as_deref();
-    let holds = |term: &NodeSelectorTerm| {
-        let labels = term.match_expressions.iter().flatten();
-        let fields = term.match_fields.iter().flatten();
-        // An empty term holds for no node.
-        (labels.clone().next().is_some() || fields.clone().next().is_some())
-            && labels.clone().all(|r| meets(r, label(&r.key)))
-            && fields.clone().all(|r| meets(r, name.filter(|_| r.key == "metadata.name")))
-    };
-    required.is_none_or(|required| required.node_selector_terms.iter().any(holds))
-}
-
-fn meets(wanted: &NodeSelectorRequirement, found: Option<&str>) -> bool {
-    let operator = match wanted.operator.as_str() {
-        "In" => Operator::In,
-        "NotIn" => Operator::NotIn,
-        "Exists" => Operator::Exists,
-        "DoesNotExist" => Operator::DoesNotExist,
-        "Gt" => Operator::GreaterThan,
-        "Lt" => Operator::LessThan,
-        _ => return false,
-    };
-    Requirement::new(&wanted.key, operator, wanted.values.clone().unwrap_or_default()).is_ok_and(|r| r.matches(found))
-}
-
-/// Protocol, address and port.
-type HostPort = (String, String, i32);
-
-fn host_ports(pod: &Pod) -> Vec<HostPort> {
-    let ports = pod::main_containers(pod).iter().flat_map(|c| c.ports.iter().flatten());
-    let text = |text: &Option<String>, otherwise: &str| {
-        text.clone().filter(|t| !t.is_empty()).unwrap_or_else(|| otherwise.to_owned())
-    };
-    ports
-        .filter_map(|p| Some((text(&p.protocol, "TCP"), text(&p.host_ip, "0.0.0.0"), p.host_port.filter(|p| *p > 0)?)))
-        .collect()
-}
-
-fn clash(a: &HostPort, b: &HostPort) -> bool {
-    let everywhere = |p: &HostPort| p.1 == "0.0.0.0";
-    a.0 == b.0 && a.2 == b.2 && (a.1 == b.1 || everywhere(a) || everywhere(b))
+    let mut used = Amounts::default();
+    others.iter().for_each(|other| used.add(&needs(other)));
+    let asked = needs(new);
+    let short = offers.into_iter().find(|(name, offered)| asked.get(name) > (offered - used.get(name)).max(0));
+    short.and_then(|(name, offered)| out_of(name, asked.get(name), used.get(name), offered))
 }
 
 fn wants_app_armor(pod: &Pod) -> bool {
@@ -172,7 +86,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_in_upstreams_words() {
-        let offers = |what| if matches!(what, Resource::Cpu) { 1000 } else { 1 << 30 };
+        let offers = [("cpu", 1000), ("memory", 1 << 30)];
         let others = [Arc::new(asks("600m"))];
         assert_eq!(lacks(&asks("400m"), &others, 2, offers), None);
         let refusal = lacks(&asks("401m"), &others, 2, offers).unwrap();
@@ -183,29 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn selectors_and_affinity_must_hold() {
-        let node: Node =
-            serde_json::from_value(json!({"metadata": {"name": "n", "labels": {"disk": "ssd", "size": "7"}}})).unwrap();
-        let affine = |term: Value| {
-            pod(json!({"containers": [], "affinity": {"nodeAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}}))
+    fn selectors_must_hold() {
+        let node: Node = serde_json::from_value(json!({"metadata": {"name": "n", "labels": {"disk": "ssd"}}})).unwrap();
+        let refused = |disk: &str| {
+            let pod = pod(json!({"containers": [], "nodeSelector": {"disk": disk}}));
+            refuse(&pod, &[], Some(&node), 9).map(|refusal| refusal.reason)
         };
-        let wants = |operator: &str, key: &str, values: Value| {
-            affine(json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]}))
-        };
-        for (pod, fits) in [
-            (pod(json!({"containers": [], "nodeSelector": {"disk": "ssd"}})), true),
-            (pod(json!({"containers": [], "nodeSelector": {"disk": "hdd"}})), false),
-            (wants("In", "disk", json!(["hdd", "ssd"])), true),
-            (wants("NotIn", "disk", json!(["ssd"])), false),
-            (wants("Gt", "size", json!(["6"])), true),
-            (wants("Lt", "size", json!(["6"])), false),
-            (affine(json!({})), false),
-            (affine(json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]})), true),
-            (affine(json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["m"]}]})), false),
-        ] {
-            assert_eq!(selects(&pod, &node), fits, "{:?}", pod.spec);
-        }
+        assert_eq!(refused("ssd"), None);
+        assert_eq!(refused("hdd").as_deref(), Some("NodeAffinity"));
     }
 
     #[test]

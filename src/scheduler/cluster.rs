@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
+use mini_client::requests::{Amounts, needs};
 
-use crate::resources::{Amounts, needs};
 use crate::selection;
 
 /// A pod on a node.

@@ -4,18 +4,17 @@ mod affinity;
 mod fit;
 mod inter_pod;
 mod node_affinity;
-mod ports;
 mod spread;
 mod taints;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use mini_client::Cache;
+use mini_client::requests::{Amounts, needs};
+use mini_client::{Cache, host_ports};
 
 use crate::claims::PodVolumes;
 use crate::cluster::{Cluster, NodeState};
-use crate::resources::needs;
 
 pub(crate) use affinity::{Term, matches_term};
 pub(crate) use node_affinity::{holds, matches_preference};
@@ -81,7 +80,7 @@ pub(crate) fn may_fit(pod: &Pod, state: &NodeState) -> bool {
 fn check(
     pod: &Pod,
     state: &NodeState,
-    needs: &crate::resources::Amounts,
+    needs: &Amounts,
     volumes: &PodVolumes,
     inter_pod: &inter_pod::Facts,
     spread: &spread::Facts,
@@ -91,11 +90,16 @@ fn check(
         &|| one(taints::unschedulable(pod, state)),
         &|| one(taints::untolerated(pod, state)),
         &|| one(node_affinity::refuses(pod, state)),
-        &|| one(ports::conflict(pod, state)),
+        &|| one(no_free_port(pod, state)),
         &|| fit::lacks(needs, state),
         &|| one(volumes.refuses(state)),
         &|| one(spread.refuses(state)),
         &|| one(inter_pod.refuses(state)),
     ];
     checks.into_iter().map(|check| check()).find(|reasons| !reasons.is_empty()).unwrap_or_default()
+}
+
+fn no_free_port(pod: &Pod, state: &NodeState) -> Option<String> {
+    let others = state.pods.values().map(|placed| placed.pod.as_ref());
+    host_ports::conflict(pod, others).then(|| "node(s) didn't have free ports for the requested pod ports".to_owned())
 }

@@ -8,7 +8,6 @@ mod claims;
 mod cluster;
 mod filter;
 mod preempt;
-mod resources;
 mod score;
 mod selection;
 mod waiting;

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod, PodAffinityTerm, WeightedPodAffinityTerm};
 use mini_client::Cache;
+use mini_client::requests::needs;
 
 use crate::cluster::{Cluster, NodeState};
 use crate::filter::{Term, matches_preference, matches_term, unwanted};
-use crate::resources::needs;
 
 /// A pod that asks for nothing still counts as this much.
 const LEAST: [(&str, i64); 2] = [("cpu", 100), ("memory", 200 << 20)];

@@ -1,7 +1,8 @@
 //! Room: resources and the number of pods.
 
+use mini_client::requests::Amounts;
+
 use crate::cluster::NodeState;
-use crate::resources::Amounts;
 
 pub(super) fn lacks(needs: &Amounts, state: &NodeState) -> Vec<String> {
     let mut reasons = Vec::new();

@@ -1,4 +1,4 @@
-//! Amounts: what nodes offer and pods ask for.
+//! Amounts: what nodes offer and pods ask for. The scheduler and the node's own last word must not differ in this.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,12 @@ use mini_api::Quantity;
 
 /// Amounts by resource name: `cpu` in thousandths, all others in whole units.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Amounts(pub(crate) BTreeMap<String, i64>);
+pub struct Amounts(pub BTreeMap<String, i64>);
 
 impl Amounts {
     /// Reads a resource list; what is not a quantity counts as nothing (the server stores none).
-    pub(crate) fn read(list: Option<&BTreeMap<String, Written>>) -> Self {
+    #[must_use]
+    pub fn read(list: Option<&BTreeMap<String, Written>>) -> Self {
         let amount = |name: &String, written: &Written| {
             let quantity = Quantity::parse(&written.0).ok()?;
             Some((name.clone(), if name == "cpu" { quantity.milli() } else { quantity.value() }))
@@ -20,18 +21,19 @@ impl Amounts {
         Self(list.into_iter().flatten().filter_map(|(name, written)| amount(name, written)).collect())
     }
 
-    pub(crate) fn get(&self, name: &str) -> i64 {
+    #[must_use]
+    pub fn get(&self, name: &str) -> i64 {
         self.0.get(name).copied().unwrap_or_default()
     }
 
-    pub(crate) fn add(&mut self, other: &Self) {
+    pub fn add(&mut self, other: &Self) {
         for (name, amount) in &other.0 {
             let mine = self.0.entry(name.clone()).or_default();
             *mine = mine.saturating_add(*amount);
         }
     }
 
-    pub(crate) fn subtract(&mut self, other: &Self) {
+    pub fn subtract(&mut self, other: &Self) {
         for (name, amount) in &other.0 {
             let mine = self.0.entry(name.clone()).or_default();
             *mine = mine.saturating_sub(*amount);
@@ -56,7 +58,8 @@ fn is_sidecar(container: &Container) -> bool {
 
 /// What a pod needs on its node: its containers and sidecars together, or any init container with the sidecars
 /// started before it, whichever is more; with what the pod as a whole asks for, and its overhead.
-pub(crate) fn needs(pod: &Pod) -> Amounts {
+#[must_use]
+pub fn needs(pod: &Pod) -> Amounts {
     let Some(spec) = &pod.spec else { return Amounts::default() };
     let mut total = of_containers(spec);
     if let Some(whole) = &spec.resources {
