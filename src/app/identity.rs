@@ -8,6 +8,11 @@ pub(crate) fn client(server: &Arc<ApiServer>, user: &str, groups: &[&str]) -> ku
     kube::Client::new(server.local(UserInfo::new(user, groups)), "default")
 }
 
+/// For the kubelet of a node.
+pub(crate) fn kubelet(server: &Arc<ApiServer>, node: &str) -> kube::Client {
+    client(server, &format!("system:node:{node}"), &["system:nodes"])
+}
+
 pub(crate) const CONTROLLER_MANAGER: &str = "system:kube-controller-manager";
 pub(crate) const SCHEDULER: &str = "system:kube-scheduler";
 /// Addons bring roles and whatever else, so their engine may do everything.

@@ -187,7 +187,7 @@ impl Node {
                     network: crate::network_config(config, ip),
                     kubelet: kubelet_config(config, &pki, name, ip),
                     containerd: config.containerd_path()?,
-                    client: identity::client(&server, &format!("system:node:{name}"), &["system:nodes"]),
+                    client: identity::kubelet(&server, name),
                     caches,
                     network_line,
                     kubelet_line,
@@ -389,20 +389,30 @@ fn controllers_config(
     name: &str,
     address: IpAddr,
 ) -> anyhow::Result<mini_controllers::Config> {
-    let server = server.clone();
+    let signer = server.clone();
     // Kubelet and provisioner compare paths, and follow no link.
     let data_dir = std::fs::canonicalize(&config.data_dir)
         .with_context(|| format!("cannot resolve {}", config.data_dir.display()))?;
     Ok(mini_controllers::Config {
         cluster_ca: std::fs::read_to_string(&pki.ca).with_context(|| format!("cannot read {}", pki.ca.display()))?,
         sign_legacy_token: Arc::new(move |t| {
-            mini_apiserver::tokens::sign_legacy(&server, &t.namespace, &t.account, &t.account_uid, &t.secret)
+            mini_apiserver::tokens::sign_legacy(&signer, &t.namespace, &t.account, &t.account_uid, &t.secret)
                 .map_err(|status| status.to_string())
         }),
         authority: Arc::new(Authority(Signer::load(pki)?)),
         finished_pods: mini_controllers::Config::FINISHED_PODS,
         node: mini_controllers::Node { name: name.to_owned(), address, volumes: data_dir.join("storage") },
+        simulated: (config.fake_nodes > 0).then(|| simulated(config, server)),
     })
+}
+
+fn simulated(config: &Config, server: &Arc<ApiServer>) -> mini_controllers::simulated::Config {
+    let server = server.clone();
+    mini_controllers::simulated::Config {
+        nodes: config.fake_nodes,
+        pods: config.max_pods,
+        client_of: Arc::new(move |name| identity::kubelet(&server, name)),
+    }
 }
 
 /// The cluster's authority, as the controllers ask for it.

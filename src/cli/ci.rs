@@ -28,6 +28,9 @@ pub(crate) struct Ci {
     /// Only the API, its controllers and the scheduler: needs neither root nor containerd, and runs no container
     #[arg(long)]
     api_only: bool,
+    /// Serve this many made-up nodes, whose pods run in name only; those of Jobs succeed after a second
+    #[arg(long, value_name = "N", requires = "api_only")]
+    fake_nodes: Option<usize>,
     /// An image archive to import first; may be given several times
     #[arg(long, value_name = "FILE", conflicts_with = "api_only")]
     image: Vec<PathBuf>,
@@ -79,6 +82,7 @@ impl Ci {
                     .map(|(key, value)| (key, value.to_owned())),
             ),
         }
+        own.extend(self.fake_nodes.map(|number| ("fake-nodes", number.to_string())));
         Ok(own)
     }
 

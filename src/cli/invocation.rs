@@ -35,7 +35,7 @@ impl Settings {
     /// These settings with others before them.
     pub(crate) fn with(&self, own: &[(&'static str, String)]) -> Self {
         let mut settings = self.clone();
-        settings.data_dir = None;
+        settings.set.extend(settings.data_dir.take().map(|directory| ("data-dir".to_owned(), directory)));
         settings.set.extend(own.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
         settings
     }

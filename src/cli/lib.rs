@@ -114,7 +114,10 @@ fn run(mini: Mini, kubectls: Vec<OsString>) -> anyhow::Result<ExitCode> {
         Command::Ci(command) => return command.run(&settings),
         command => command,
     };
-    let config = settings.load()?;
+    let config = match &command {
+        Command::Server(server) => settings.with(&server.settings()).load()?,
+        _ => settings.load()?,
+    };
     match command {
         Command::Start(command) => command.run(&config, &settings),
         Command::Stop(command) => command.run(&config),

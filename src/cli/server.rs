@@ -15,9 +15,18 @@ pub(crate) struct Server {
     /// End when the process that started it ends, however it does
     #[arg(long, hide = true)]
     with_parent: bool,
+    /// Serve this many made-up nodes and none else: needs neither root nor containerd, and pods run in name only
+    #[arg(long, value_name = "N")]
+    fake_nodes: Option<usize>,
 }
 
 impl Server {
+    /// The settings that its flags stand for.
+    pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
+        let Some(number) = self.fake_nodes else { return Vec::new() };
+        vec![("fake-nodes", number.to_string()), ("api-only", "true".to_owned()), ("addons", "[]".to_owned())]
+    }
+
     pub(crate) fn run(&self, config: Config) -> anyhow::Result<ExitCode> {
         if self.with_parent {
             rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))

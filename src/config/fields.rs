@@ -195,6 +195,16 @@ pub const FIELDS: &[Field] = &[
         set: |config, text| parse(text, "true or false").map(|flag| config.api_only = flag),
     },
     Field {
+        key: "fake-nodes",
+        default: "0",
+        doc: "How many made-up nodes there are beside the real one, up to 5000: fake-1, fake-2 and so on. Their pods run in name only, \
+              those of Jobs succeed after a second. For tests of operators.",
+        set: |config, text| {
+            config.fake_nodes = parse(text, "a number up to 5000")?;
+            if config.fake_nodes > 5000 { Err("it must be a number up to 5000".to_owned()) } else { Ok(()) }
+        },
+    },
+    Field {
         key: "log-level",
         default: "info",
         doc: "error, warn, info, debug or trace; or by module, such as \"info,mini_kubelet=debug\".",

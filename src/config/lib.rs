@@ -65,6 +65,8 @@ pub struct Config {
     pub addons_dir: PathBuf,
     /// Without kubelet, containerd and network.
     pub api_only: bool,
+    /// How many made-up nodes there are.
+    pub fake_nodes: usize,
     /// In the syntax of `tracing_subscriber::EnvFilter`.
     pub log_level: String,
     /// Names on the machine that belong to this instance.

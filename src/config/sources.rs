@@ -87,6 +87,7 @@ impl Config {
             addons: Vec::new(),
             addons_dir: PathBuf::new(),
             api_only: false,
+            fake_nodes: 0,
             log_level: String::new(),
             instance: Instance::of(Path::new("")),
         };

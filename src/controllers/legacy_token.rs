@@ -138,6 +138,7 @@ mod tests {
             sign_legacy_token: Arc::new(|token| Ok(format!("{}/{}/{}", token.namespace, token.account, token.secret))),
             authority: Arc::new(()),
             finished_pods: 1,
+            simulated: None,
             node: crate::fake::node(),
         };
         running.start(Controller::new(&running.client, &running.caches, &Arc::new(config)));

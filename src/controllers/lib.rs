@@ -32,6 +32,7 @@ mod root_ca;
 mod served;
 mod service_account;
 mod signing;
+pub mod simulated;
 mod stateful_set;
 mod storage;
 mod taint_eviction;
@@ -43,8 +44,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
+use k8s_openapi::api::core::v1::Node as NodeObject;
 use mini_client::{Caches, CancellationToken, Client, Recorder};
 use mini_telemetry::Health;
+use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use legacy_token::{LegacyToken, SignLegacyToken};
@@ -63,6 +67,8 @@ pub struct Config {
     pub finished_pods: usize,
     /// The machine the controllers run on.
     pub node: Node,
+    /// Made-up nodes, where they are wished for.
+    pub simulated: Option<simulated::Config>,
 }
 
 /// What controllers must know of their own machine.
@@ -136,6 +142,13 @@ pub fn spawn(
         start!(load_balancer::Controller::new(&client, &caches, &config.node, recorder("service-controller")));
         start!(clusterrole_aggregation::Controller::new(&client, &caches));
         start!(pod_gc::Controller::new(&client, &caches, config.finished_pods));
+        if let Some(config) = &config.simulated {
+            let fleet = simulated::Fleet::new(config);
+            start!(simulated::pods::Controller::new(&fleet, &caches));
+            let (sender, registered) = oneshot::channel();
+            running.spawn(simulated::nodes::keep(fleet, caches.of::<NodeObject>(), sender, cancel.clone()));
+            syncs.push(registered.map(drop).boxed());
+        }
         running.spawn(garbage_collector::run(client.clone(), recorder("garbage-collector-controller"), cancel.clone()));
         tokio::select! {
             _ = futures::future::join_all(syncs) => component.ready(),

@@ -90,6 +90,7 @@ mod tests {
             sign_legacy_token: Arc::new(|_| Err("none".to_owned())),
             authority: Arc::new(()),
             finished_pods: 1,
+            simulated: None,
             node: crate::fake::node(),
         };
         running.start(Controller::new(&running.client, &running.caches, &Arc::new(config)));

@@ -105,6 +105,32 @@ pub(crate) fn api_only(_: &Cluster, _: &str) {
     desk.assert_clean();
 }
 
+/// Nodes and pods in name only, without root and containerd.
+pub(crate) fn simulated(_: &Cluster, _: &str) {
+    let desk = Desk::new();
+    // Whoever finds containerd's socket or a kubelet here would be surprised.
+    let line = "
+        kubectl get nodes -o 'jsonpath={range .items[*]}{.metadata.name} {.status.conditions[?(@.type==\"Ready\")].status} {end}'; echo
+        kubectl create deployment web --image=nothing.invalid/web --replicas=6 >&2
+        kubectl rollout status deployment/web --timeout=20s >&2
+        kubectl get pods -l app=web -o 'jsonpath={.items[*].spec.nodeName}' | tr ' ' '\n' | sort | uniq -c | tr -s ' \n' ' '; echo
+        kubectl create job once --image=nothing.invalid/once >&2
+        kubectl wait --for=condition=complete job/once --timeout=20s >&2
+        kubectl expose deployment web --port=80 >&2
+        kubectl wait --for=jsonpath='{.endpoints[5].conditions.ready}'=true endpointslice -l kubernetes.io/service-name=web --timeout=20s >&2
+        kubectl logs deployment/web 2>&1 | grep -o 'is simulated'
+        kubectl delete deployment web --timeout=20s >&2
+        kubectl wait --for=delete pod -l app=web --timeout=20s >&2
+        kubectl get pods -l app=web -o name";
+    let output = desk.command(&["--api-only", "--fake-nodes", "3"], line).uid(USER).gid(USER).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let said = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<_> = said.lines().map(str::trim).collect();
+    let wanted = ["fake-1 True fake-2 True fake-3 True", "2 fake-1 2 fake-2 2 fake-3", "is simulated"];
+    assert_eq!(lines, wanted, "{}", text(&output));
+    desk.assert_clean();
+}
+
 /// With pods, beside the instance of the other tests and beside another of its kind.
 pub(crate) fn pods(_: &Cluster, _: &str) {
     let desk = Desk::new();

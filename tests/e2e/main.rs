@@ -73,6 +73,7 @@ const SHARED: &[Test] = &[
     ("kubectl_top_tells_what_is_used", metrics::top),
     ("the_dashboard_is_used", dashboard::used),
     ("ci_gives_an_api_to_anyone", ci::api_only),
+    ("ci_gives_simulated_nodes_to_anyone", ci::simulated),
 ];
 
 /// Tests that need the instance for themselves; in this order.

@@ -83,6 +83,7 @@ impl World {
             sign_legacy_token: Arc::new(|_| Err("no tokens here".to_owned())),
             authority: Arc::new(()),
             finished_pods: mini_controllers::Config::FINISHED_PODS,
+            simulated: None,
             node: mini_controllers::Node {
                 name: "node".to_owned(),
                 address: std::net::Ipv4Addr::LOCALHOST.into(),

@@ -35,6 +35,11 @@ impl Endpoint {
         let entry = server.store.snapshot().get(&format!("/registry/nodes/{node}"));
         let entry = entry.ok_or_else(|| Status::not_found("", "nodes", node))?;
         let object: Value = serde_json::from_slice(&entry.bytes).map_err(Status::internal)?;
+        if object.text(&["status", "nodeInfo", "containerRuntimeVersion"]).starts_with("simulated://") {
+            let why =
+                format!("node {node} is simulated: its pods run in name only, and nothing of theirs can be reached");
+            return Err(Status::bad_request(why));
+        }
         Self::parse(&object).ok_or_else(|| {
             Status::internal(format!("node {node} has no address at which its kubelet could be reached"))
         })
