@@ -5,6 +5,7 @@
 
 mod cri;
 mod dns;
+mod fake;
 mod floor;
 mod load;
 mod pods;
@@ -32,6 +33,8 @@ enum Command {
     Pods(pods::Pods),
     /// Sandbox, create and start straight over CRI: the floor of a pod
     Cri(cri::Cri),
+    /// Deployments on simulated nodes: bound, running, gone
+    Fake(fake::Fake),
     /// Questions to a name server
     Dns(dns::Dns),
     /// A web server that does next to nothing: what reverse proxies are measured with
@@ -65,6 +68,7 @@ fn run() -> anyhow::Result<serde_json::Value> {
             Command::Floor(command) => command.run().await,
             Command::Pods(command) => command.run().await,
             Command::Cri(command) => command.run().await,
+            Command::Fake(command) => command.run().await,
             Command::Dns(command) => command.run(),
             Command::WebServe(command) => command.run().await,
             Command::WebGet(command) => command.run().await,

@@ -9,6 +9,7 @@ mod default_tolerations;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_security;
 mod priority;
 mod service_account;
 mod storage;
@@ -16,6 +17,7 @@ mod storage;
 pub(crate) use limit_ranger::{total as pod_total, whole as pod_whole};
 
 use crate::authz::escalation;
+use crate::call::Notices;
 use crate::{ApiServer, Call, UserInfo};
 use futures::future::BoxFuture;
 use mini_api::{Status, Value};
@@ -44,6 +46,8 @@ pub struct Request<'a> {
     pub old: Option<&'a Value>,
     pub dry_run: bool,
     pub server: &'a ApiServer,
+    /// What the client is to be warned of.
+    pub(crate) notices: &'a Notices,
 }
 
 impl<'a> Request<'a> {
@@ -60,6 +64,7 @@ impl<'a> Request<'a> {
             old: None,
             dry_run: false,
             server: &call.server,
+            notices: &call.notices,
         }
     }
 }
@@ -92,6 +97,7 @@ pub const CHAIN: &[Plugin] = &[
         validate: Some(Hook::Sync(service_account::validate)),
     },
     Plugin { name: "NodeRestriction", mutate: None, validate: Some(Hook::Sync(node_restriction::validate)) },
+    Plugin { name: "PodSecurity", mutate: None, validate: Some(Hook::Sync(pod_security::validate)) },
     Plugin { name: "Priority", mutate: Some(Hook::Sync(priority::mutate)), validate: None },
     Plugin { name: "DefaultTolerationSeconds", mutate: Some(Hook::Sync(default_tolerations::mutate)), validate: None },
     Plugin { name: "DefaultStorageClass", mutate: Some(Hook::Sync(storage::default_class)), validate: None },

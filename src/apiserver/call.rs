@@ -4,6 +4,7 @@ use crate::{ApiServer, RequestInfo, UserInfo};
 use http::HeaderMap;
 use mini_api::Status;
 use mini_resources::Resource;
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// What every verb is given.
@@ -16,6 +17,7 @@ pub struct Call {
     pub headers: HeaderMap,
     /// A component of this process makes it.
     pub inside: bool,
+    pub(crate) notices: Notices,
 }
 
 impl Call {
@@ -38,6 +40,7 @@ impl Call {
             query: Query::default(),
             headers: HeaderMap::new(),
             inside: true,
+            notices: Notices::default(),
         }
     }
 
@@ -51,6 +54,24 @@ impl Call {
     #[must_use]
     pub fn key(&self, name: &str) -> String {
         object_key(&self.resource, &self.info.namespace, name)
+    }
+}
+
+/// What the client is warned of, whatever comes of its request.
+#[derive(Debug, Default)]
+pub(crate) struct Notices(Mutex<Vec<String>>);
+
+impl Notices {
+    /// Once, however often a write is tried.
+    pub(crate) fn add(&self, notice: String) {
+        let mut notices = self.0.lock();
+        if !notices.contains(&notice) {
+            notices.push(notice);
+        }
+    }
+
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock())
     }
 }
 

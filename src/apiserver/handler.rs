@@ -3,7 +3,7 @@
 use crate::authn::impersonation::impersonate;
 use crate::authz::{Attributes, MASTERS};
 use crate::body::{self, Body};
-use crate::call::Query;
+use crate::call::{Notices, Query};
 use crate::listener::Peer;
 use crate::metrics::{self, Labels};
 use crate::{ApiServer, Call, RequestInfo, UserInfo, discovery, health, negotiate, openapi, stream, tokens, verbs};
@@ -145,7 +145,8 @@ async fn filtered(
     let resource = resolve(server, &info)?;
     let headers = request.headers().clone();
     let inside = origin == Origin::Inside;
-    let call = Call { server: server.clone(), user, info, resource, query, headers, inside };
+    let call =
+        Call { server: server.clone(), user, info, resource, query, headers, inside, notices: Notices::default() };
     if stream::is_stream(&call.info.subresource) {
         return stream::serve(&call, request).await;
     }

@@ -26,7 +26,7 @@ use mini_api::{Reason, Status};
 
 /// Carries out what was asked.
 pub(crate) async fn dispatch(call: Call, body: Bytes) -> Result<Response<Body>, Status> {
-    let Some(custom) = call.resource.custom.clone() else { return carry_out(call, body).await };
+    let Some(custom) = call.resource.custom.clone() else { return carry_out(&call, body).await };
     // Where nothing is, nothing needs converting: a namespace can be found empty. What is there is refused when it is read.
     if custom.unconvertible && !matches!(call.info.verb.as_str(), "list" | "deletecollection") {
         let (kind, version) = (&call.resource.kind, &call.resource.version);
@@ -34,12 +34,12 @@ pub(crate) async fn dispatch(call: Call, body: Bytes) -> Result<Response<Body>, 
             "conversion webhooks are not called: {kind} is served in the version it is stored in, not in {version}"
         )));
     }
-    let mut response = carry_out(call, body).await?;
+    let mut response = carry_out(&call, body).await?;
     warn(&mut response, &custom.warning.iter().cloned().collect());
     Ok(response)
 }
 
-async fn carry_out(call: Call, body: Bytes) -> Result<Response<Body>, Status> {
+async fn carry_out(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
     let verb = call.info.verb.clone();
     let subresource = call.info.subresource.clone();
     // A custom kind that is going offers less than it still does.
@@ -57,28 +57,30 @@ async fn carry_out(call: Call, body: Bytes) -> Result<Response<Body>, Status> {
     if call.resource.namespaced && call.info.namespace.is_empty() && !matches!(verb.as_str(), "list" | "watch") {
         return Err(method_not_allowed());
     }
-    match (verb.as_str(), subresource.as_str()) {
-        ("get", "scale") => scale::get(&call),
-        ("update", "scale") => scale::update(&call, body).await,
-        ("patch", "scale") => scale::patch(&call, body).await,
-        ("get" | "list", "") if !call.resource.stored() => usage::run(&call).await,
-        ("get", _) => get::run(&call),
-        ("list", "") => list::run(&call).await,
-        ("watch", "") => watch::run(&call).await,
+    let mut response = match (verb.as_str(), subresource.as_str()) {
+        ("get", "scale") => scale::get(call),
+        ("update", "scale") => scale::update(call, body).await,
+        ("patch", "scale") => scale::patch(call, body).await,
+        ("get" | "list", "") if !call.resource.stored() => usage::run(call).await,
+        ("get", _) => get::run(call),
+        ("list", "") => list::run(call).await,
+        ("watch", "") => watch::run(call).await,
         ("create", "") if call.resource.kind == "Binding" && call.resource.group.is_empty() => {
-            binding::run(&call, body).await
+            binding::run(call, body).await
         }
-        ("create", "binding") => binding::run(&call, body).await,
-        ("create", "eviction") => eviction::run(&call, body).await,
-        ("create", "token") => review::token(&call, body).await,
-        ("create", "") if !call.resource.stored() => review::run(&call, body).await,
-        ("create", "") => create::run(&call, body).await,
-        ("update", _) => update::run(&call, body).await,
-        ("patch", _) => patch::run(&call, body).await,
-        ("delete", "") => delete::run(&call, body).await,
-        ("deletecollection", "") => deletecollection::run(&call, body).await,
+        ("create", "binding") => binding::run(call, body).await,
+        ("create", "eviction") => eviction::run(call, body).await,
+        ("create", "token") => review::token(call, body).await,
+        ("create", "") if !call.resource.stored() => review::run(call, body).await,
+        ("create", "") => create::run(call, body).await,
+        ("update", _) => update::run(call, body).await,
+        ("patch", _) => patch::run(call, body).await,
+        ("delete", "") => delete::run(call, body).await,
+        ("deletecollection", "") => deletecollection::run(call, body).await,
         _ => Err(method_not_allowed()),
-    }
+    }?;
+    warn(&mut response, &call.notices.take());
+    Ok(response)
 }
 
 /// 405 in upstream's words.

@@ -135,6 +135,12 @@ impl<K: Kind> Cache<K> {
         Self { contents: Arc::new(contents) }
     }
 
+    /// The same for all clones of a cache, and for no other one.
+    #[must_use]
+    pub fn id(&self) -> usize {
+        Arc::as_ptr(&self.contents) as usize
+    }
+
     /// Resolves once the first full list is in.
     pub async fn synced(&self) {
         let mut progress = self.contents.progress.subscribe();

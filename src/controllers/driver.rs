@@ -3,6 +3,7 @@
 //! Invariants: a key is reconciled by one worker at a time; after a write, not again before the caches have seen that
 //! write; a panic costs the one reconcile it happened in. Nothing polls: beside changes there is only a slow resync.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -168,30 +169,50 @@ fn panicked(what: &str) {
 
 /// What a reconcile wrote, so that its key can rest until the caches show it.
 #[derive(Default)]
-pub(crate) struct Writes(Vec<BoxFuture<'static, ()>>);
+pub(crate) struct Writes {
+    /// The latest write to each cache, by the cache.
+    written: HashMap<usize, (u64, BoxFuture<'static, ()>)>,
+    others: Vec<BoxFuture<'static, ()>>,
+}
 
 impl Writes {
     /// An object was created or changed; `object` is the server's answer.
     pub(crate) fn wrote<K: Kind>(&mut self, cache: &Cache<K>, object: &K) {
-        let revision = object.meta().resource_version.as_deref().and_then(|rv| rv.parse().ok());
-        if let Some(revision) = revision {
-            let cache = cache.clone();
-            self.0.push(async move { cache.reached(revision).await }.boxed());
+        let revision: Option<u64> = object.meta().resource_version.as_deref().and_then(|rv| rv.parse().ok());
+        let Some(revision) = revision else { return };
+        // A cache that has come to the last of many writes has all: one wait instead of a thousand that wake each time.
+        if self.written.get(&cache.id()).is_none_or(|(before, _)| *before < revision) {
+            let waiting = cache.clone();
+            let seen = async move { waiting.reached(revision).await }.boxed();
+            self.written.insert(cache.id(), (revision, seen));
         }
     }
 
     /// An object was deleted; `object` is its state before.
     pub(crate) fn deleted<K: Kind>(&mut self, cache: &Cache<K>, object: &K) {
-        let (cache, key, uid) = (cache.clone(), Key::of(object), object.meta().uid.clone());
+        self.all_deleted(cache, std::iter::once(object));
+    }
+
+    /// Objects were deleted; these are their states before.
+    pub(crate) fn all_deleted<'a, K: Kind>(&mut self, cache: &Cache<K>, objects: impl IntoIterator<Item = &'a K>) {
+        let left: Vec<_> = objects.into_iter().map(|object| (Key::of(object), object.meta().uid.clone())).collect();
+        let left = parking_lot::Mutex::new(left);
+        let cache = cache.clone();
         let seen = async move {
-            let leaving = |cache: &Cache<K>| {
-                cache
-                    .get(&key.namespace, &key.name)
-                    .is_none_or(|found| found.meta().uid != uid || found.meta().deletion_timestamp.is_some())
+            let leaving = |cache: &Cache<K>, (key, uid): &(Key, Option<String>)| {
+                let found = cache.get(&key.namespace, &key.name);
+                found.is_none_or(|found| found.meta().uid != *uid || found.meta().deletion_timestamp.is_some())
             };
-            cache.until(leaving).await;
+            let all_leaving = |cache: &Cache<K>| {
+                let mut left = left.lock();
+                while left.last().is_some_and(|last| leaving(cache, last)) {
+                    left.pop();
+                }
+                left.is_empty()
+            };
+            cache.until(all_leaving).await;
         };
-        self.0.push(seen.boxed());
+        self.others.push(seen.boxed());
     }
 
     /// Something was done that the cache will show by `holds`.
@@ -201,11 +222,12 @@ impl Writes {
         holds: impl Fn(&Cache<K>) -> bool + Send + Sync + 'static,
     ) {
         let cache = cache.clone();
-        self.0.push(async move { cache.until(holds).await }.boxed());
+        self.others.push(async move { cache.until(holds).await }.boxed());
     }
 
     async fn seen(self, name: &str, key: &Key) {
-        if !self.0.is_empty() && timeout(CATCH_UP, futures::future::join_all(self.0)).await.is_err() {
+        let all: Vec<_> = self.written.into_values().map(|(_, seen)| seen).chain(self.others).collect();
+        if !all.is_empty() && timeout(CATCH_UP, futures::future::join_all(all)).await.is_err() {
             tracing::warn!(controller = name, %key, "the caches are behind; going on");
         }
     }

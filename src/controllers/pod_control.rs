@@ -79,16 +79,16 @@ impl PodControl {
             let (api, name) = (&api, pod.metadata.name.clone().unwrap_or_default());
             async move { api.delete(&name, &params).await.map(|_| ()) }
         });
-        let mut failure = None;
+        let (mut failure, mut gone) = (None, Vec::new());
         for (result, pod) in futures::future::join_all(deletions).await.into_iter().zip(pods) {
             match result {
                 Ok(()) => {
                     let name = pod.metadata.name.as_deref().unwrap_or_default();
                     let said = format!("Deleted pod: {name}");
                     self.recorder.event(&reference(owner), EventType::Normal, "SuccessfulDelete", said);
-                    writes.deleted(&self.pods, pod.as_ref());
+                    gone.push(pod.as_ref());
                 }
-                Err(error) if code(&error) == 404 => writes.deleted(&self.pods, pod.as_ref()),
+                Err(error) if code(&error) == 404 => gone.push(pod.as_ref()),
                 Err(error) => {
                     let said = format!("Error deleting: {}", message(&error));
                     self.recorder.event(&reference(owner), EventType::Warning, "FailedDelete", said);
@@ -96,6 +96,7 @@ impl PodControl {
                 }
             }
         }
+        writes.all_deleted(&self.pods, gone);
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
 }

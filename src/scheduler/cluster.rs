@@ -111,6 +111,10 @@ impl Cluster {
             _ => News::Placed,
         };
         if news == News::None && placed.is_some_and(|placed| placed.pod.spec == pod.spec) {
+            // The newer one is shared with everybody else; the older one would be kept for us alone.
+            if let Some(placed) = self.nodes.get_mut(&node).and_then(|state| state.pods.get_mut(uid(pod))) {
+                placed.pod = pod.clone();
+            }
             return news;
         }
         self.insert(pod, &node, false);

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod, PodAffinityTerm, WeightedPodAffinityTerm};
 use mini_client::Cache;
-use mini_client::requests::needs;
+use mini_client::requests::{Amounts, needs};
 
 use crate::cluster::{Cluster, NodeState};
 use crate::filter::{Term, matches_preference, matches_term, unwanted};
@@ -24,54 +24,78 @@ pub(crate) fn best(
     if let [only] = nodes {
         return Some(only.name().to_owned());
     }
-    let most = |of: &dyn Fn(&NodeState) -> i64| nodes.iter().map(|state| of(state)).max().unwrap_or_default().max(1);
-    let taints = |state: &NodeState| i64::try_from(unwanted(pod, state)).unwrap_or_default();
-    let preference = |state: &NodeState| matches_preference(pod, state);
+    let (needs, owner) = (needs(pod), owner(pod));
     let wishes = wishes(pod, cluster, namespaces);
-    let company = |state: &NodeState| company(pod, state, cluster, namespaces) + wished(&wishes, state);
-    let kin = |state: &NodeState| kin(pod, state);
-    let (most_taints, most_preference, most_kin) = (most(&taints), most(&preference), most(&kin));
-    let (images, spread) = (images::Spread::of(pod, cluster), crate::filter::Soft::gather(pod, cluster));
-    let most_company = nodes.iter().map(|state| company(state).abs()).max().unwrap_or_default().max(1);
-    let score = |state: &NodeState| {
-        room(pod, state)
-            + evenness(pod, state)
-            + 3 * (100 - 100 * taints(state) / most_taints)
-            + 2 * (100 * preference(state) / most_preference)
-            + 2 * (100 * company(state) / most_company)
-            + if spread.is_empty() { 2 * (100 - 100 * kin(state) / most_kin) } else { 2 * spread.score(state, nodes) }
-            + images.score(pod, state)
+    let spread = crate::filter::Soft::gather(pod, cluster);
+    let images = images::Spread::of(pod, cluster);
+    let all: Vec<Facts<'_>> = nodes
+        .iter()
+        .map(|state| Facts {
+            state,
+            taints: i64::try_from(unwanted(pod, state)).unwrap_or_default(),
+            preference: matches_preference(pod, state),
+            company: company(pod, state, cluster, namespaces) + wished(&wishes, state),
+            kin: if spread.is_empty() { kin(owner, state) } else { 0 },
+        })
+        .collect();
+    let most = |of: fn(&Facts<'_>) -> i64| all.iter().map(of).max().unwrap_or_default().max(1);
+    let (most_taints, most_preference) = (most(|facts| facts.taints), most(|facts| facts.preference));
+    let (most_company, most_kin) = (most(|facts| facts.company.abs()), most(|facts| facts.kin));
+    let score = |facts: &Facts<'_>| {
+        let usage = usage(&needs, facts.state);
+        room(usage)
+            + evenness(usage)
+            + 3 * (100 - 100 * facts.taints / most_taints)
+            + 2 * (100 * facts.preference / most_preference)
+            + 2 * (100 * facts.company / most_company)
+            + if spread.is_empty() {
+                2 * (100 - 100 * facts.kin / most_kin)
+            } else {
+                2 * spread.score(facts.state, nodes)
+            }
+            + images.score(facts.state)
     };
-    let scored = nodes.iter().map(|state| (score(state), std::cmp::Reverse(state.name())));
+    let scored = all.iter().map(|facts| (score(facts), std::cmp::Reverse(facts.state.name())));
     scored.max().map(|(_, name)| name.0.to_owned())
 }
 
-/// Taken and offered of cpu and memory with the pod on the node.
-fn usage(pod: &Pod, state: &NodeState) -> [(i64, i64); 2] {
-    let needs = needs(pod);
+/// What a node is worth by itself; the most of all nodes is the measure.
+struct Facts<'a> {
+    state: &'a NodeState,
+    taints: i64,
+    preference: i64,
+    company: i64,
+    kin: i64,
+}
+
+type Usage = [(i64, i64); 2];
+
+/// Taken and offered of cpu and memory with a pod of these needs on the node.
+fn usage(needs: &Amounts, state: &NodeState) -> Usage {
     LEAST.map(|(name, least)| (state.taken.get(name) + needs.get(name).max(least), state.offers.get(name).max(1)))
 }
 
 /// 0 to 100: how much is left.
-fn room(pod: &Pod, state: &NodeState) -> i64 {
-    let left = usage(pod, state).map(|(taken, offered)| 100 * (offered - taken).max(0) / offered);
+fn room(usage: Usage) -> i64 {
+    let left = usage.map(|(taken, offered)| 100 * (offered - taken).max(0) / offered);
     left.iter().sum::<i64>() / 2
 }
 
 /// 0 to 100: how alike the shares of cpu and memory are.
-fn evenness(pod: &Pod, state: &NodeState) -> i64 {
-    let [cpu, memory] = usage(pod, state).map(|(taken, offered)| (100 * taken / offered).min(100));
+fn evenness(usage: Usage) -> i64 {
+    let [cpu, memory] = usage.map(|(taken, offered)| (100 * taken / offered).min(100));
     100 - (cpu - memory).abs() / 2
 }
 
+/// The uid of the controller that a pod belongs to.
+fn owner(pod: &Pod) -> Option<&str> {
+    let mut references = pod.metadata.owner_references.iter().flatten();
+    references.find(|reference| reference.controller == Some(true)).map(|reference| reference.uid.as_str())
+}
+
 /// Pods of the same controller on the node.
-fn kin(pod: &Pod, state: &NodeState) -> i64 {
-    let owner = |pod: &Pod| {
-        let references = pod.metadata.owner_references.iter().flatten();
-        references.filter(|reference| reference.controller == Some(true)).map(|r| r.uid.clone()).next()
-    };
-    let Some(mine) = owner(pod) else { return 0 };
-    let same = state.pods.values().filter(|placed| owner(&placed.pod).as_ref() == Some(&mine));
+fn kin(mine: Option<&str>, state: &NodeState) -> i64 {
+    let same = state.pods.values().filter(|placed| mine.is_some() && owner(&placed.pod) == mine);
     i64::try_from(same.count()).unwrap_or_default()
 }
 

@@ -1,12 +1,13 @@
 //! `pods/binding`, and the old `bindings`: puts a pod on a node.
 
 use super::update::{Write, change_object};
+use crate::Call;
 use crate::body::Body;
+use crate::call::{Notices, Query};
 use crate::decode::Warnings;
 use crate::managed_fields::Owners;
 use crate::negotiate::{self, Output};
 use crate::options::WriteOptions;
-use crate::{Call, call::Query};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use mini_api::{FieldError, FieldPath, Meta, Status, Value, meta::child_mut, meta::object_mut};
@@ -45,6 +46,7 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
         query: Query::default(),
         headers: call.headers.clone(),
         inside: call.inside,
+        notices: Notices::default(),
     };
     let change = |old: &Value| Ok((bound(old, &binding, node)?, Warnings::new()));
     let write = Write { subresource: "binding", dry_run: options.dry_run, owners: Owners::Given };

@@ -1,4 +1,4 @@
-//! `deletecollection`: everything that the selectors match, one after the other.
+//! `deletecollection`: everything that the selectors match.
 
 use super::delete;
 use crate::body::Body;
@@ -7,8 +7,12 @@ use crate::negotiate::Output;
 use crate::options::{DeleteOptions, Filter, ListOptions};
 use crate::{Call, object};
 use bytes::Bytes;
+use futures::StreamExt;
 use http::{Response, StatusCode};
 use mini_api::{Meta, Status};
+
+/// Deletions under way at once: the store commits them together.
+const AT_ONCE: usize = 16;
 
 pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
     let output = Output::negotiate(&call.headers, &call.query)?;
@@ -17,13 +21,17 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
     let filter = Filter::parse(call)?;
     let snapshot = call.server.store.snapshot();
     let prefix = list_prefix(&call.resource, &call.info.namespace);
+    let names = snapshot.range(&prefix, None).filter_map(|entry| match object::read(&call.resource, &entry) {
+        Ok(value) => filter.matches(&value).then(|| Ok(value.name().to_owned())),
+        Err(status) => Some(Err(status)),
+    });
+    let options = &options;
+    let mut deletions = futures::stream::iter(names)
+        .map(|name| async move { delete::object(call, &name?, options).await })
+        .buffered(if list.limit > 0 { 1 } else { AT_ONCE });
     let mut deleted = Vec::new();
-    for entry in snapshot.range(&prefix, None) {
-        let value = object::read(&call.resource, &entry)?;
-        if !filter.matches(&value) {
-            continue;
-        }
-        match delete::object(call, value.name(), &options).await {
+    while let Some(done) = deletions.next().await {
+        match done {
             Ok(done) => deleted.push(done.bytes),
             // Gone meanwhile: as good.
             Err(status) if status.code == 404 => {}
@@ -33,6 +41,7 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
             break;
         }
     }
+    drop(deletions);
     let answer = super::list::envelope(&call.resource, &snapshot.revision().to_string(), None, None, &deleted);
     output.respond(StatusCode::OK, answer)
 }

@@ -1,7 +1,5 @@
 //! Image locality: nodes that have a pod's images already, weighed by the size of what need not be pulled.
 
-use std::collections::HashMap;
-
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::cluster::{Cluster, NodeState};
@@ -12,10 +10,10 @@ const LEAST: i64 = 23 * MIB;
 /// More than this for each container is as good as all.
 const MOST: i64 = 1000 * MIB;
 
-/// On how many nodes each image is.
+/// A pod's images, and on how many nodes each is.
 pub(super) struct Spread {
     nodes: i64,
-    holders: HashMap<String, i64>,
+    images: Vec<(String, i64)>,
 }
 
 /// An image's name with its tag.
@@ -45,21 +43,19 @@ fn images(pod: &Pod) -> Vec<String> {
 
 impl Spread {
     pub(super) fn of(pod: &Pod, cluster: &Cluster) -> Self {
-        let mut holders = HashMap::new();
-        for name in images(pod) {
+        let counted = |name: String| {
             let count = cluster.nodes().filter(|state| size(state, &name).is_some()).count();
-            holders.insert(name, i64::try_from(count).unwrap_or_default());
-        }
-        Self { nodes: i64::try_from(cluster.nodes().count()).unwrap_or(1).max(1), holders }
+            (name, i64::try_from(count).unwrap_or_default())
+        };
+        let images = images(pod).into_iter().map(counted).collect();
+        Self { nodes: i64::try_from(cluster.nodes().count()).unwrap_or(1).max(1), images }
     }
 
     /// 0 to 100. An image that is on few nodes draws less, so that they do not fill up with its pods.
-    pub(super) fn score(&self, pod: &Pod, state: &NodeState) -> i64 {
-        let images = images(pod);
-        let most = MOST * i64::try_from(images.len()).unwrap_or(1).max(1);
-        let held = images.iter().filter_map(|name| {
-            size(state, name).map(|size| size / self.nodes * self.holders.get(name).copied().unwrap_or(1))
-        });
+    pub(super) fn score(&self, state: &NodeState) -> i64 {
+        let most = MOST * i64::try_from(self.images.len()).unwrap_or(1).max(1);
+        let held = self.images.iter().filter(|(_, holders)| *holders > 0);
+        let held = held.filter_map(|(name, holders)| Some(size(state, name)? / self.nodes * holders));
         100 * (held.sum::<i64>().clamp(LEAST, most) - LEAST) / (most - LEAST)
     }
 }

@@ -15,6 +15,7 @@ mod lists;
 mod local;
 mod objects;
 mod patches;
+mod pod_security;
 mod protobuf;
 mod quotas;
 mod rows;
