@@ -2,7 +2,7 @@
 
 use crate::{ApiServer, RequestInfo, UserInfo};
 use http::HeaderMap;
-use mini_api::Status;
+use mini_api::{Status, Value};
 use mini_resources::Resource;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -144,7 +144,10 @@ impl Query {
         match self.get(name) {
             None | Some("") => Ok(None),
             Some(text) => text.parse().map(Some).map_err(|_| {
-                Status::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax in parameter {name}"))
+                let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+                let out_of_range = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+                let why = if out_of_range { "value out of range" } else { "invalid syntax" };
+                Status::bad_request(format!("strconv.ParseInt: parsing {}: {why}", Value::from(text)))
             }),
         }
     }

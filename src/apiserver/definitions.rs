@@ -9,7 +9,7 @@ use crate::{ApiServer, Call, bootstrap, call, object, system_objects};
 use mini_api::{Meta, Status, Value};
 use mini_resources::Resource;
 use mini_resources::custom::{self, names};
-use mini_store::{Entry, EventKind, WatchItem};
+use mini_store::{Entry, EventKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -52,10 +52,8 @@ async fn follow(server: &Arc<ApiServer>) {
     let revision = server.store.revision();
     let Ok(mut watcher) = server.store.watch(PREFIX, revision) else { return };
     sync(server).await;
-    while let Some(item) = watcher.next().await {
-        if matches!(item, WatchItem::Event(_)) {
-            sync(server).await;
-        }
+    while watcher.next().await.is_some() {
+        sync(server).await;
     }
 }
 
@@ -257,9 +255,8 @@ async fn delete_all(server: &Arc<ApiServer>, definition: &Value) -> Result<(), S
             return Ok(());
         }
         // Somebody's finalizers hold the rest: look again when something of it is gone.
-        let gone = |item: &WatchItem| matches!(item, WatchItem::Event(event) if event.kind == EventKind::Delete);
         if left > 0 {
-            while watcher.next().await.is_some_and(|item| !gone(&item)) {}
+            while watcher.next().await.is_some_and(|event| event.kind != EventKind::Delete) {}
         }
     }
 }

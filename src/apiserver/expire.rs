@@ -5,7 +5,7 @@
 use crate::ApiServer;
 use bytes::Bytes;
 use mini_api::{Meta, Value};
-use mini_store::{EventKind, Expect, Op, WatchItem};
+use mini_store::{EventKind, Expect, Op};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,8 +43,8 @@ async fn follow(server: &ApiServer) {
     loop {
         let next = queue.front().map_or_else(|| Instant::now() + TTL, |due| due.at + BATCH);
         tokio::select! {
-            item = watcher.next() => match item {
-                Some(WatchItem::Event(event)) if event.kind == EventKind::Put => {
+            event = watcher.next() => match event {
+                Some(event) if event.kind == EventKind::Put => {
                     let entry = &event.entry;
                     queue.push_back(Due { at: Instant::now() + TTL, key: entry.key.clone(), revision: entry.revision });
                 }

@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
-use mini_api::{Meta, Reason, Status, Value};
+use mini_api::{FieldError, FieldPath, Meta, Reason, Status, Value};
 use mini_resources::protobuf;
 use std::io::Write;
 
@@ -21,8 +21,10 @@ const MIN_GZIP: usize = 128 * 1024;
 pub(crate) enum Shape {
     Object,
     Table,
-    /// `PartialObjectMetadata`, or its list.
+    /// `PartialObjectMetadata`, which single objects and events have.
     Metadata,
+    /// `PartialObjectMetadataList`.
+    MetadataList,
 }
 
 /// What a row of a Table carries: `includeObject`.
@@ -37,6 +39,8 @@ pub(crate) enum Include {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     pub(crate) shape: Shape,
+    /// The version of a shape that is not the object's own: `meta.k8s.io/v1` or `meta.k8s.io/v1beta1`.
+    pub(crate) version: &'static str,
     pub(crate) include: Include,
     pub(crate) yaml: bool,
     /// Kubernetes' protobuf, for kinds that have it.
@@ -51,13 +55,20 @@ impl Output {
     /// Reads `Accept`, `Accept-Encoding` and the query.
     ///
     /// # Errors
-    /// 406 if nothing that is accepted can be made.
+    /// 406 if nothing that is accepted can be made, 400 if a Table's rows shall hold what they cannot.
     pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Self, Status> {
-        let include = match query.text("includeObject") {
-            "None" => Include::None,
-            "Object" => Include::Object,
-            _ => Include::Metadata,
-        };
+        Self::negotiated(headers, query, true)
+    }
+
+    /// As [`Output::negotiate`], of what has no columns: reviews, bindings, evictions.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn without_tables(headers: &HeaderMap, query: &Query) -> Result<Self, Status> {
+        Self::negotiated(headers, query, false)
+    }
+
+    fn negotiated(headers: &HeaderMap, query: &Query, tables: bool) -> Result<Self, Status> {
         let gzip = headers
             .get(header::ACCEPT_ENCODING)
             .and_then(|v| v.to_str().ok())
@@ -65,7 +76,8 @@ impl Output {
         let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
         let mut output = Self {
             shape: Shape::Object,
-            include,
+            version: V1,
+            include: Include::Metadata,
             yaml: false,
             protobuf: false,
             json: true,
@@ -86,14 +98,28 @@ impl Output {
                 protobuf::MEDIA_TYPE if clause.parameter("as") != Some("Table") => (false, true),
                 _ => continue,
             };
-            output.shape = match (clause.parameter("as"), clause.parameter("g"), clause.parameter("v")) {
-                (None, _, _) => Shape::Object,
-                (Some("Table"), Some("meta.k8s.io"), Some("v1")) => Shape::Table,
-                (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), Some("meta.k8s.io"), Some("v1")) => {
-                    Shape::Metadata
-                }
+            if !matches!(clause.parameter("stream"), None | Some("" | "watch")) {
+                continue;
+            }
+            let parameters = (clause.parameter("as"), clause.parameter("g"), clause.parameter("v"));
+            let (Some(kind), group, version) = parameters else {
+                output.shape = Shape::Object;
+                return Ok(output);
+            };
+            output.version = match (group, version) {
+                (Some("meta.k8s.io"), Some("v1")) => V1,
+                (Some("meta.k8s.io"), Some("v1beta1")) => V1BETA1,
                 _ => continue,
             };
+            output.shape = match kind {
+                "Table" if tables => Shape::Table,
+                "PartialObjectMetadata" => Shape::Metadata,
+                "PartialObjectMetadataList" => Shape::MetadataList,
+                _ => continue,
+            };
+            if output.shape == Shape::Table {
+                output.include = include(query)?;
+            }
             return Ok(output);
         }
         Err(not_acceptable())
@@ -144,11 +170,36 @@ impl Output {
     }
 }
 
+const V1: &str = "meta.k8s.io/v1";
+const V1BETA1: &str = "meta.k8s.io/v1beta1";
+
+/// What the rows of a Table shall hold.
+fn include(query: &Query) -> Result<Include, Status> {
+    match query.text("includeObject") {
+        "None" => Ok(Include::None),
+        "Object" => Ok(Include::Object),
+        "" | "Metadata" => Ok(Include::Metadata),
+        other => {
+            let why = "must be 'Metadata', 'Object', 'None', or empty";
+            let error = FieldError::invalid(&FieldPath::new("includeObject"), other, why);
+            Err(Status::bad_request(format!("Unable to convert to Table as requested: {error}")))
+        }
+    }
+}
+
 /// 406 in upstream's words.
 pub(crate) fn not_acceptable() -> Status {
     Status::new(
         Reason::NotAcceptable,
         "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf",
+    )
+}
+
+/// 406 for a watch in YAML, which has no events.
+pub(crate) fn not_streamable() -> Status {
+    Status::new(
+        Reason::NotAcceptable,
+        "only the following media types are accepted: application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
     )
 }
 
@@ -314,8 +365,12 @@ mod tests {
     fn the_first_form_that_can_be_made_wins() {
         let kubectl = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(output(kubectl).unwrap().shape, Shape::Table);
-        let old = "application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-        assert_eq!(output(old).unwrap().shape, Shape::Object);
+        let old = output("application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json").unwrap();
+        assert_eq!((old.shape, old.version), (Shape::Table, "meta.k8s.io/v1beta1"));
+        let unknown = "application/json;as=Table;v=v2;g=meta.k8s.io,application/json";
+        assert_eq!(output(unknown).unwrap().shape, Shape::Object);
+        assert_eq!(output("application/json;stream=watch").unwrap().shape, Shape::Object);
+        assert_eq!(output("application/json;stream=other").unwrap_err().code, 406);
         let client_go = "application/vnd.kubernetes.protobuf,application/json";
         assert!(output(client_go).unwrap().as_protobuf("v1", "Pod").unwrap());
         assert!(!output(client_go).unwrap().as_protobuf("example.com/v1", "Widget").unwrap());

@@ -6,7 +6,7 @@ use crate::negotiate::{self, Media};
 use crate::verbs::APPLY;
 use mini_api::apply::managers::is_printable;
 use mini_api::selector::{FieldSelector, LabelSelector};
-use mini_api::{FieldError, FieldErrorType, FieldPath, Meta, Reason, Status, Value};
+use mini_api::{FieldError, FieldPath, Meta, Reason, Status, Value};
 use mini_resources::Resource;
 use std::sync::Arc;
 
@@ -231,91 +231,137 @@ impl Filter {
 /// Options of list and watch that are about revisions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ListOptions {
+    /// 0: no limit.
     pub(crate) limit: usize,
     pub(crate) continue_token: Option<String>,
-    /// None: unset, the newest.
-    pub(crate) revision: Option<u64>,
+    /// `resourceVersion` as it was given; empty: the newest.
+    pub(crate) version: String,
+    /// Exactly that revision, not one that is newer.
     pub(crate) exact: bool,
     pub(crate) bookmarks: bool,
-    pub(crate) send_initial_events: bool,
+    /// A watch begins with what is there.
+    pub(crate) initial_events: bool,
+    /// A bookmark says where that ends.
+    pub(crate) initial_end: bool,
     pub(crate) timeout_seconds: Option<u64>,
 }
 
 impl ListOptions {
-    pub(crate) fn parse(call: &Call, watch: bool) -> Result<Self, Status> {
+    pub(crate) fn parse(call: &Call) -> Result<Self, Status> {
         let query = &call.query;
         let version = query.text("resourceVersion");
         let continue_token = query.get("continue").filter(|t| !t.is_empty()).map(str::to_owned);
-        let path = FieldPath::new("resourceVersionMatch");
-        let mut errors = Vec::new();
-        let initial = query.get("sendInitialEvents");
-        let send_initial_events = query.flag("sendInitialEvents");
         let rule = query.text("resourceVersionMatch");
-        if initial.is_some() {
-            let initial_path = FieldPath::new("sendInitialEvents");
-            if !watch {
-                errors.push(FieldError::forbidden(&initial_path, "sendInitialEvents is forbidden for list"));
-            } else if rule != "NotOlderThan" {
-                let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-                errors.push(FieldError::forbidden(&path, why));
-            }
-        }
-        if !rule.is_empty() {
-            if watch && initial.is_none() {
-                let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
-                errors.push(FieldError::forbidden(&path, why));
-            }
-            if version.is_empty() && !watch {
-                let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
-                errors.push(FieldError::forbidden(&path, why));
-            }
-            if continue_token.is_some() {
-                let why = "resourceVersionMatch is forbidden when continue is provided";
-                errors.push(FieldError::forbidden(&path, why));
-            }
-            if !matches!(rule, "Exact" | "NotOlderThan") {
-                errors.push(FieldError::not_supported(&path, rule, &["Exact", "NotOlderThan", ""]));
-            }
-            if rule == "Exact" && version == "0" {
-                let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
-                errors.push(FieldError::forbidden(&path, why));
-            }
-        }
-        debug_assert!(errors.iter().all(|e| e.kind != FieldErrorType::Internal));
+        let send = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
+        let limit = query.number("limit")?.unwrap_or(0);
+        let timeout = query.number("timeoutSeconds")?;
+        let from_anywhere = matches!(version, "" | "0");
+        // The old form of a watch, by its path alone, has the options of a list.
+        let watch = query.flag("watch");
+        let errors = if watch {
+            watch_errors(rule, send, continue_token.is_some())
+        } else {
+            list_errors(rule, send, continue_token.is_some(), version)
+        };
         if !errors.is_empty() {
             return Err(Status::invalid("meta.k8s.io", "ListOptions", "", &errors));
         }
-        if continue_token.is_some() && !matches!(version, "" | "0") {
-            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
-        }
-        let limit = query.number("limit")?.unwrap_or(0);
+        let bookmarks = query.flag("allowWatchBookmarks");
+        // Who begins anywhere and says nothing else is sent what is there, as ever, and since 1.34 where it ends.
+        let initial_events = send.unwrap_or(from_anywhere);
+        // Upstream's cache, which answers for any revision, knows no limit.
+        let limit = if version == "0" { 0 } else { usize::try_from(limit).unwrap_or(0) };
+        // A revision with a limit but no rule is an exact one, as upstream has always had it.
+        let exact = rule == "Exact" || (rule.is_empty() && limit > 0);
         Ok(Self {
-            limit: usize::try_from(limit).unwrap_or(0),
+            limit,
             continue_token,
-            revision: parse_revision(version)?,
-            exact: rule == "Exact",
-            bookmarks: query.flag("allowWatchBookmarks"),
-            send_initial_events,
-            timeout_seconds: query.number("timeoutSeconds")?.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0),
+            version: version.to_owned(),
+            exact: exact && !from_anywhere,
+            bookmarks,
+            initial_events,
+            initial_end: initial_events && bookmarks && (watch || send.is_some()),
+            timeout_seconds: timeout.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0),
         })
     }
 }
 
-/// A resourceVersion of a request; empty is None.
-pub(crate) fn parse_revision(text: &str) -> Result<Option<u64>, Status> {
-    if text.is_empty() {
-        return Ok(None);
+const EXACT: &str = "Exact";
+const NOT_OLDER: &str = "NotOlderThan";
+
+fn list_errors(rule: &str, send: Option<bool>, goes_on: bool, version: &str) -> Vec<FieldError> {
+    let path = FieldPath::new("resourceVersionMatch");
+    let mut errors = Vec::new();
+    if !rule.is_empty() {
+        if version.is_empty() {
+            let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            errors.push(FieldError::forbidden(&path, why));
+        }
+        if goes_on {
+            errors.push(FieldError::forbidden(&path, "resourceVersionMatch is forbidden when continue is provided"));
+        }
+        if !matches!(rule, EXACT | NOT_OLDER) {
+            errors.push(FieldError::not_supported(&path, rule, &[EXACT, NOT_OLDER, ""]));
+        }
+        if rule == EXACT && version == "0" {
+            let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+            errors.push(FieldError::forbidden(&path, why));
+        }
     }
-    text.parse().map(Some).map_err(|_| {
-        let message = format!("strconv.ParseUint: parsing \"{text}\": invalid syntax");
-        Status::bad_request(format!("invalid resource version: {message}"))
+    if send.is_some() {
+        let path = FieldPath::new("sendInitialEvents");
+        errors.push(FieldError::forbidden(&path, "sendInitialEvents is forbidden for list"));
+    }
+    errors
+}
+
+fn watch_errors(rule: &str, send: Option<bool>, goes_on: bool) -> Vec<FieldError> {
+    let path = FieldPath::new("resourceVersionMatch");
+    let mut errors = Vec::new();
+    if send.is_some() && rule != NOT_OLDER {
+        let why = format!("sendInitialEvents requires setting resourceVersionMatch to {NOT_OLDER}");
+        errors.push(FieldError::forbidden(&path, why));
+    }
+    if !rule.is_empty() {
+        if send.is_none() {
+            let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            errors.push(FieldError::forbidden(&path, why));
+        }
+        if rule != NOT_OLDER {
+            errors.push(FieldError::not_supported(&path, rule, &[NOT_OLDER]));
+        }
+        if goes_on {
+            errors.push(FieldError::forbidden(&path, "resourceVersionMatch is forbidden when continue is provided"));
+        }
+    }
+    errors
+}
+
+/// A resourceVersion of a request; none is 0.
+///
+/// # Errors
+/// Upstream's words, which a list and others wrap differently.
+pub(crate) fn parse_revision(text: &str) -> Result<u64, String> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().map_err(|_| {
+        let why = if digits { "value out of range" } else { "invalid syntax" };
+        let value = Value::from(text);
+        format!("resourceVersion: Invalid value: {value}: strconv.ParseUint: parsing {value}: {why}")
     })
+}
+
+/// What upstream answers to gets and watches from a revision that is none.
+pub(crate) fn no_revision(why: String) -> Status {
+    Status::new(Reason::Unknown, why)
 }
 
 /// 504 for a revision that is still to come.
 pub(crate) fn too_large(requested: u64, current: u64) -> Status {
-    let mut status =
-        Status::new(Reason::Timeout, format!("Too large resource version: {requested}, current: {current}"));
+    let message = format!("Timeout: Too large resource version: {requested}, current: {current}");
+    let mut status = Status::new(Reason::Timeout, message);
     status.retry_after_seconds = Some(1);
     status.causes.push(mini_api::StatusCause {
         reason: "ResourceVersionTooLarge".to_owned(),

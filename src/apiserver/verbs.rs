@@ -62,7 +62,7 @@ async fn carry_out(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
         ("update", "scale") => scale::update(call, body).await,
         ("patch", "scale") => scale::patch(call, body).await,
         ("get" | "list", "") if !call.resource.stored() => usage::run(call).await,
-        ("get", _) => get::run(call),
+        ("get", _) => get::run(call).await,
         ("list", "") => list::run(call).await,
         ("watch", "") => watch::run(call).await,
         ("create", "") if call.resource.kind == "Binding" && call.resource.group.is_empty() => {

@@ -56,6 +56,20 @@ pub(crate) const AGE: Column = Column::text("Age", "Time since the object was cr
 /// The last column of kinds without columns of their own.
 pub(crate) const CREATED_AT: Column = Column::new("Created At", "date", "", "When the object was created.", 0);
 
+/// The columns of `autoscaling/v1.Scale`, which belongs to no row.
+pub const SCALE: &[Column] = &[
+    Column::new("Name", "string", "", "Name of the object, unique in its scope.", 0),
+    Column::number("Desired", "Pods asked for."),
+    Column::number("Available", "Pods there are."),
+    AGE,
+];
+
+/// The cells of a Scale.
+#[must_use]
+pub fn scale_cells(v: &Value, now: Timestamp) -> Vec<Value> {
+    vec![name(v), int(v, &["spec", "replicas"]).into(), int(v, &["status", "replicas"]).into(), age(v, now)]
+}
+
 /// What a cell shows where nothing is set.
 pub(crate) const NONE: &str = "<none>";
 pub(crate) const UNKNOWN: &str = "<unknown>";
@@ -136,14 +150,12 @@ pub(crate) fn map<'a>(v: &'a Value, path: &[&str]) -> Option<&'a Map<String, Val
 /// `a=b,c=d`, or `<none>`.
 pub(crate) fn labels(map: Option<&Map<String, Value>>) -> String {
     match map {
-        Some(map) if !map.is_empty() => map
-            .iter()
-            .map(|(k, v)| match v.as_str().unwrap_or_default() {
-                "" => k.clone(),
-                v => format!("{k}={v}"),
-            })
-            .collect::<Vec<_>>()
-            .join(","),
+        Some(map) if !map.is_empty() => {
+            let mut terms: Vec<String> =
+                map.iter().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
+            terms.sort_unstable();
+            terms.join(",")
+        }
         _ => NONE.to_owned(),
     }
 }
@@ -217,6 +229,13 @@ mod tests {
         ] {
             assert_eq!(human_duration(seconds), text, "{seconds}");
         }
+    }
+
+    #[test]
+    fn labels_are_pairs_even_without_a_value() {
+        let map = json!({"b": "1", "a": ""});
+        assert_eq!(labels(map.as_object()), "a=,b=1");
+        assert_eq!(labels(None), "<none>");
     }
 
     #[test]

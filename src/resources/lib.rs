@@ -18,7 +18,7 @@ mod resource;
 mod schema;
 mod table;
 
-pub use columns::{Column, human_duration};
+pub use columns::{Column, SCALE, human_duration, scale_cells};
 pub use duplicates::duplicate_fields;
 pub use kinds::flow::bootstrap_flow;
 pub use kinds::pod::qos_class;

@@ -69,6 +69,10 @@ pub struct Hooks {
     pub columns: &'static [Column],
     /// One cell for each of `columns`.
     pub cells: fn(&Value, Timestamp) -> Vec<Value>,
+    /// Where this object's row stands in a Table of several; those of one rank stand as they are listed.
+    pub rank: fn(&Value) -> i64,
+    /// Reason and message of an object that has run to its end.
+    pub completed: fn(&Value) -> Option<(&'static str, &'static str)>,
     /// The value of a selectable field where it is not simply the field of that path; `None` leaves it to the path.
     pub field: fn(&Value, &str) -> Option<String>,
     /// Whether objects count changes of what is desired in `metadata.generation`.
@@ -102,6 +106,8 @@ impl Hooks {
         validate_update: |_, _, _, _| {},
         columns: &[columns::NAME, columns::AGE],
         cells: |v, now| vec![columns::name(v), columns::age(v, now)],
+        rank: |_| 0,
+        completed: |_| None,
         field: |_, _| None,
         generation: false,
         status_reset: true,
@@ -339,6 +345,18 @@ impl Resource {
     #[must_use]
     pub fn cells(&self, v: &Value, now: Timestamp) -> Vec<Value> {
         self.custom.as_ref().map_or_else(|| (self.hooks.cells)(v, now), |custom| custom.cells(v, now))
+    }
+
+    /// Where this object's row stands in a Table; see [`Hooks::rank`].
+    #[must_use]
+    pub fn rank(&self, v: &Value) -> i64 {
+        (self.hooks.rank)(v)
+    }
+
+    /// Reason and message of an object that has run to its end: the condition of its row.
+    #[must_use]
+    pub fn completed(&self, v: &Value) -> Option<(&'static str, &'static str)> {
+        (self.hooks.completed)(v)
     }
 
     /// The definition of a subresource's body; `None` where it is the options of a connection.

@@ -13,7 +13,7 @@ mod watcher;
 mod writer;
 
 pub use snapshot::Snapshot;
-pub use watcher::{WatchItem, Watcher};
+pub use watcher::Watcher;
 
 use bytes::Bytes;
 use committed::{Committed, Past};

@@ -22,13 +22,7 @@ fn delete(key: &str, expect: Expect) -> Op {
 }
 
 async fn next_event(watcher: &mut Watcher) -> Arc<Event> {
-    loop {
-        match watcher.next().await {
-            Some(WatchItem::Event(event)) => return event,
-            Some(WatchItem::Progress(_)) => {}
-            None => panic!("the watch closed"),
-        }
-    }
+    watcher.next().await.expect("the watch goes on")
 }
 
 /// As a crash leaves it: a copy taken while the store is open.
@@ -105,10 +99,11 @@ async fn a_watch_from_the_past_is_exact() {
     }
     writer.await.unwrap();
     let newest = store.revision();
-    match store.watch("/w/", newest).unwrap().next().await {
-        Some(WatchItem::Progress(revision)) => assert_eq!(revision, newest),
-        other => panic!("{other:?}"),
-    }
+    assert_eq!(watcher.caught_up(), Some(newest), "others' writes count too");
+    let written = store.write(vec![put("/w/y", Expect::Any, "")]).await.unwrap()[0].revision;
+    assert_eq!(watcher.caught_up(), None, "there is an event to hand out");
+    assert_eq!(next_event(&mut watcher).await.entry.revision, written);
+    let newest = written;
     assert!(matches!(store.watch("/w/", newest + 1), Err(Error::Future { .. })));
     assert!(matches!(store.watch("/w/", 0), Err(Error::Compacted { .. })), "from before this start");
     store.close().await;

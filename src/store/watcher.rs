@@ -8,24 +8,10 @@ use crate::{Error, Event, Shared};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
-
-/// At most how often a quiet watcher is told how far the store has come.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Events taken from history under one lock.
 const BUFFER: usize = 64;
-
-/// What a watcher is told.
-#[derive(Clone, Debug)]
-pub enum WatchItem {
-    Event(Arc<Event>),
-    /// All events for this prefix up to this revision have been seen. Comes once when a new watcher has caught up, then
-    /// now and then while others' keys change.
-    Progress(u64),
-}
 
 /// Watchers by prefix. Few prefixes are followed by many.
 #[derive(Default)]
@@ -116,8 +102,6 @@ pub struct Watcher {
     position: u64,
     /// The revision up to which everything with this prefix was handed out or buffered.
     reached: u64,
-    told: u64,
-    told_at: Option<Instant>,
     buffer: VecDeque<Arc<Event>>,
 }
 
@@ -141,25 +125,14 @@ impl Watcher {
         let end = committed.history.end();
         let wake = committed.groups.join(&prefix, end);
         drop(committed);
-        Ok(Self {
-            shared: Arc::clone(shared),
-            prefix,
-            wake,
-            closed,
-            position,
-            reached: after,
-            told: 0,
-            told_at: None,
-            buffer: VecDeque::new(),
-        })
+        Ok(Self { shared: Arc::clone(shared), prefix, wake, closed, position, reached: after, buffer: VecDeque::new() })
     }
 
-    /// The next event, or how far the store has come. `None`: closed, because this watcher was too slow or the store
-    /// closes. Safe to cancel.
-    pub async fn next(&mut self) -> Option<WatchItem> {
+    /// The next event. `None`: closed, because this watcher was too slow or the store closes. Safe to cancel.
+    pub async fn next(&mut self) -> Option<Arc<Event>> {
         loop {
             if let Some(event) = self.buffer.pop_front() {
-                return Some(WatchItem::Event(event));
+                return Some(event);
             }
             // Registered before looking, so that nothing published in between is slept through.
             let wake = Arc::clone(&self.wake);
@@ -170,17 +143,8 @@ impl Watcher {
                 Pulled::Lost => return None,
                 Pulled::Nothing => {}
             }
-            if self.told_at.is_none_or(|at| at.elapsed() >= PROGRESS_INTERVAL) {
-                self.told_at = Some(Instant::now());
-                if self.reached > self.told {
-                    self.told = self.reached;
-                    return Some(WatchItem::Progress(self.reached));
-                }
-            }
-            let tick = tokio::time::sleep_until(self.told_at.unwrap_or_else(Instant::now) + PROGRESS_INTERVAL);
             tokio::select! {
                 () = notified => {}
-                () = tick => {}
                 () = async { let _ = self.closed.wait_for(|closed| *closed).await; } => {
                     // The last events were published before the store closed.
                     if !matches!(self.pull(), Pulled::Some) {
@@ -189,6 +153,12 @@ impl Watcher {
                 }
             }
         }
+    }
+
+    /// The revision up to which nothing with this prefix is left to hand out; `None` while something is.
+    pub fn caught_up(&mut self) -> Option<u64> {
+        let nothing = self.buffer.is_empty() && matches!(self.pull(), Pulled::Nothing);
+        nothing.then_some(self.reached)
     }
 
     fn pull(&mut self) -> Pulled {

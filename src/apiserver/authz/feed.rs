@@ -3,7 +3,7 @@
 //! A cache that is asked calls [`Feed::drain`] first, so it has seen every write acknowledged before the question.
 
 use futures::FutureExt;
-use mini_store::{Entry, EventKind, Store, WatchItem, Watcher};
+use mini_store::{Entry, EventKind, Store, Watcher};
 
 /// What a cache is told.
 pub(super) enum Change<'a> {
@@ -35,14 +35,13 @@ impl Feed {
             loop {
                 // Unconstrained: a task that has used up its budget would otherwise be told that nothing has happened.
                 match tokio::task::unconstrained(watcher.next()).now_or_never() {
-                    Some(Some(WatchItem::Event(event))) => {
+                    Some(Some(event)) => {
                         changed = true;
                         match event.kind {
                             EventKind::Put => apply(Change::Put(&event.entry)),
                             EventKind::Delete => apply(Change::Delete(&event.entry.key)),
                         }
                     }
-                    Some(Some(WatchItem::Progress(_))) => {}
                     None => return changed,
                     // History has moved on without us.
                     Some(None) => break,

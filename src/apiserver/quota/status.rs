@@ -6,7 +6,7 @@ use super::{PREFIX, hard, used};
 use crate::ApiServer;
 use crate::object::Template;
 use mini_api::{Meta, Value};
-use mini_store::{Expect, Op, WatchItem};
+use mini_store::{Expect, Op};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,8 +44,8 @@ async fn follow(server: &ApiServer) {
     let mut due = Instant::now();
     loop {
         tokio::select! {
-            item = watcher.next() => match item {
-                Some(WatchItem::Event(event)) => {
+            event = watcher.next() => match event {
+                Some(event) => {
                     let Some(namespace) = namespace(&event.entry.key) else { continue };
                     let quotas = format!("{PREFIX}{namespace}/");
                     if !changed.contains(namespace) && server.store.snapshot().range(&quotas, None).next().is_some() {
@@ -55,7 +55,6 @@ async fn follow(server: &ApiServer) {
                         changed.insert(namespace.to_owned());
                     }
                 }
-                Some(WatchItem::Progress(_)) => {}
                 None => return,
             },
             () = tokio::time::sleep_until(due), if !changed.is_empty() => {

@@ -14,7 +14,7 @@ use mini_api::{FieldError, FieldPath, Meta, Status, Value, meta::child_mut, meta
 use serde_json::json;
 
 pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
-    let output = Output::negotiate(&call.headers, &call.query)?;
+    let output = Output::without_tables(&call.headers, &call.query)?;
     let options = WriteOptions::parse(call, "CreateOptions")?;
     let binding = negotiate::parse(negotiate::media(&call.headers)?, &body)?;
     check_type(&binding, "v1", "Binding")?;

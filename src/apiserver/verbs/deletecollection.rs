@@ -8,7 +8,7 @@ use crate::options::{DeleteOptions, Filter, ListOptions};
 use crate::{Call, object};
 use bytes::Bytes;
 use futures::StreamExt;
-use http::{Response, StatusCode};
+use http::Response;
 use mini_api::{Meta, Status};
 
 /// Deletions under way at once: the store commits them together.
@@ -17,7 +17,7 @@ const AT_ONCE: usize = 16;
 pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
     let output = Output::negotiate(&call.headers, &call.query)?;
     let options = DeleteOptions::parse(call, &body)?;
-    let list = ListOptions::parse(call, false)?;
+    let list = ListOptions::parse(call)?;
     let filter = Filter::parse(call)?;
     let snapshot = call.server.store.snapshot();
     let prefix = list_prefix(&call.resource, &call.info.namespace);
@@ -42,6 +42,5 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
         }
     }
     drop(deletions);
-    let answer = super::list::envelope(&call.resource, &snapshot.revision().to_string(), None, None, &deleted);
-    output.respond(StatusCode::OK, answer)
+    super::list::answer(call, output, &snapshot.revision().to_string(), None, None, deleted)
 }

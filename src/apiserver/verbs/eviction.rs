@@ -20,7 +20,7 @@ const ATTEMPTS: usize = 32;
 const MOST_NOTED: usize = 2000;
 
 pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
-    let output = Output::negotiate(&call.headers, &call.query)?;
+    let output = Output::without_tables(&call.headers, &call.query)?;
     let eviction = negotiate::parse(negotiate::media(&call.headers)?, &body)?;
     binding::check_type(&eviction, "policy/v1", "Eviction")?;
     if !eviction.name().is_empty() && eviction.name() != call.info.name {

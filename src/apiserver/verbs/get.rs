@@ -1,18 +1,17 @@
-//! `get`: one object, at the newest revision.
+//! `get`: one object, at the newest revision, which is no older than the one asked for.
 
+use super::list::await_revision;
 use crate::body::Body;
 use crate::negotiate::Output;
-use crate::options::parse_revision;
+use crate::options::{no_revision, parse_revision};
 use crate::{Call, object, table};
 use http::{Response, StatusCode};
 use mini_api::Status;
 
-pub(super) fn run(call: &Call) -> Result<Response<Body>, Status> {
+pub(super) async fn run(call: &Call) -> Result<Response<Body>, Status> {
     let output = Output::negotiate(&call.headers, &call.query)?;
-    let newest = call.server.store.revision();
-    if let Some(revision) = parse_revision(call.query.text("resourceVersion"))?.filter(|r| *r > newest) {
-        return Err(crate::options::too_large(revision, newest));
-    }
+    let revision = parse_revision(call.query.text("resourceVersion")).map_err(no_revision)?;
+    await_revision(call, revision).await?;
     let entry = call.server.store.snapshot().get(&call.key(&call.info.name)).ok_or_else(|| call.not_found())?;
     answer(call, output, StatusCode::OK, &object::bytes(&call.resource, &entry)?)
 }

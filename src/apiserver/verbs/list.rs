@@ -3,14 +3,14 @@
 use crate::body::{Body, BoxError};
 use crate::call::list_prefix;
 use crate::negotiate::{Output, Shape};
-use crate::options::{Filter, ListOptions, too_large};
+use crate::options::{Filter, ListOptions, parse_revision, too_large};
 use crate::{Call, object, table};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{DecodeError, Engine};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
-use mini_api::{Status, Value};
+use mini_api::{Reason, Status, Value};
 use mini_resources::Resource;
 use mini_store::{Entry, Error, Snapshot};
 use serde::{Deserialize, Serialize};
@@ -27,7 +27,7 @@ const CONTINUE_TOO_OLD: &str = "The provided continue parameter is too old to di
 
 pub(super) async fn run(call: &Call) -> Result<Response<Body>, Status> {
     let output = Output::negotiate(&call.headers, &call.query)?;
-    let options = ListOptions::parse(call, false)?;
+    let options = ListOptions::parse(call)?;
     let filter = Filter::parse(call)?;
     let prefix = list_prefix(&call.resource, &call.info.namespace);
     let (snapshot, after) = at(call, &options, &prefix).await?;
@@ -61,18 +61,26 @@ pub(super) fn answer(
     match output.shape {
         Shape::Object => respond(call, output, revision, token, remaining, items),
         Shape::Metadata => {
-            let items = items.iter().map(table::metadata_only).collect::<Result<Vec<_>, _>>()?;
-            let list = named("PartialObjectMetadataList", "meta.k8s.io/v1", revision, token, remaining, &items);
+            let kind = table::go_type(&call.resource, "List");
+            let why = format!("you requested PartialObjectMetadata, but the requested object is a list ({kind})");
+            Err(Status::new(Reason::NotAcceptable, why))
+        }
+        Shape::MetadataList => {
+            let items = items.iter().map(|item| table::metadata_only(output, item)).collect::<Result<Vec<_>, _>>()?;
+            let list = named("PartialObjectMetadataList", output.version, revision, token, remaining, &items);
             output.respond(StatusCode::OK, list)
         }
         Shape::Table => {
             let mut rows = Vec::with_capacity(items.len());
             for bytes in &items {
                 let value: Value = serde_json::from_slice(bytes).map_err(Status::internal)?;
-                rows.push(table::row(&call.resource, output.include, &value, bytes)?);
+                rows.push((call.resource.rank(&value), table::row(&call.resource, output, &value, bytes)?));
             }
+            rows.sort_by_key(|(rank, _)| *rank);
+            let rows: Vec<String> = rows.into_iter().map(|(_, row)| row).collect();
             let metadata = metadata(revision, token, remaining);
-            output.respond(StatusCode::OK, table::table(Some(&call.resource.columns), &metadata, &rows))
+            let table = table::table(output, Some(&call.resource.columns), &metadata, &rows);
+            output.respond(StatusCode::OK, table)
         }
     }
 }
@@ -82,6 +90,9 @@ async fn at(call: &Call, options: &ListOptions, prefix: &str) -> Result<(Snapsho
     let store = &call.server.store;
     if let Some(token) = &options.continue_token {
         let token = Continue::decode(token)?;
+        if !matches!(options.version.as_str(), "" | "0") {
+            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+        }
         let after = Some(format!("{prefix}{}", token.start));
         let Ok(revision) = u64::try_from(token.rv) else { return Ok((store.snapshot(), after)) };
         return match store.snapshot_at(revision) {
@@ -94,11 +105,10 @@ async fn at(call: &Call, options: &ListOptions, prefix: &str) -> Result<(Snapsho
             Err(error) => Err(super::create::store_failed(&error)),
         };
     }
-    let Some(revision) = options.revision.filter(|r| *r > 0) else { return Ok((store.snapshot(), None)) };
+    let revision = parse_revision(&options.version);
+    let revision = revision.map_err(|why| Status::bad_request(format!("invalid resource version: {why}")))?;
     await_revision(call, revision).await?;
-    // A revision with a limit but no rule is an exact one, as upstream has always had it.
-    let exact = options.exact || (options.limit > 0 && call.query.text("resourceVersionMatch").is_empty());
-    if !exact {
+    if !options.exact {
         return Ok((store.snapshot(), None));
     }
     match store.snapshot_at(revision) {
@@ -178,17 +188,6 @@ fn metadata(revision: &str, token: Option<&str>, remaining: Option<usize>) -> Va
     metadata
 }
 
-/// The list of a resource.
-pub(super) fn envelope(
-    resource: &Resource,
-    revision: &str,
-    token: Option<&str>,
-    remaining: Option<usize>,
-    items: &[Bytes],
-) -> Bytes {
-    named(&resource.list_kind(), &resource.api_version(), revision, token, remaining, items)
-}
-
 fn opening(kind: &str, api_version: &str, revision: &str, token: Option<&str>, remaining: Option<usize>) -> String {
     let metadata = metadata(revision, token, remaining);
     format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":[")
@@ -225,11 +224,12 @@ fn respond(
     items: Vec<Bytes>,
 ) -> Result<Response<Body>, Status> {
     let total: usize = items.iter().map(|i| i.len() + 1).sum();
+    let (kind, api_version) = (call.resource.list_kind(), call.resource.api_version());
     if total <= PIECE || !output.plain(total) {
-        return output.respond(StatusCode::OK, envelope(&call.resource, revision, token, remaining, &items));
+        let list = named(&kind, &api_version, revision, token, remaining, &items);
+        return output.respond(StatusCode::OK, list);
     }
-    let kind = call.resource.list_kind();
-    let mut piece = BytesMut::from(opening(&kind, &call.resource.api_version(), revision, token, remaining).as_bytes());
+    let mut piece = BytesMut::from(opening(&kind, &api_version, revision, token, remaining).as_bytes());
     let mut items = items.into_iter().enumerate();
     let mut done = false;
     let pieces = std::iter::from_fn(move || {
@@ -257,7 +257,8 @@ fn respond(
 const VERSION: &str = "meta.k8s.io/v1";
 
 /// What a continue token says.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Continue {
     v: String,
     /// The revision of the first chunk; -1: whatever is newest.
@@ -266,19 +267,79 @@ struct Continue {
     start: String,
 }
 
+/// As Go's decoder has it: without padding, and what the last letter says too much is not looked at.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
+        .with_decode_allow_trailing_bits(true),
+);
+
 impl Continue {
     fn encode(&self) -> String {
-        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+        BASE64.encode(serde_json::to_vec(self).unwrap_or_default())
     }
 
     fn decode(token: &str) -> Result<Self, Status> {
         let broken =
-            |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
-        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|e| broken(e.to_string()))?;
-        let token: Self = serde_json::from_slice(&bytes).map_err(|e| broken(e.to_string()))?;
-        if token.v != VERSION || token.rv == 0 || token.start.is_empty() {
-            return Err(broken(format!("server does not recognize this encoded version {}", token.v)));
+            |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+        let bytes = BASE64.decode(token).map_err(|error| {
+            let at = match error {
+                DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
+                DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => token.len().saturating_sub(1),
+            };
+            broken(&format!("illegal base64 data at input byte {at}"))
+        })?;
+        let token: Self = serde_json::from_slice(&bytes).map_err(|e| broken(&e.to_string()))?;
+        if token.v != VERSION {
+            return Err(broken(&format!("server does not recognize this encoded version {}", token.v)));
+        }
+        if token.rv == 0 {
+            return Err(broken(&format!("incorrect encoded start resourceVersion (version {VERSION})")));
+        }
+        if token.start.is_empty() {
+            return Err(broken(&format!("encoded start key empty (version {VERSION})")));
+        }
+        // Tokens are the clients' to make up: a key must not lead out of what is listed.
+        let key = token.start.strip_prefix('/').unwrap_or(&token.start);
+        if key.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(broken(&token.start));
         }
         Ok(token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_told_from_rubbish_in_upstreams_words() {
+        let token = Continue { v: VERSION.to_owned(), rv: 7, start: "default/a".to_owned() };
+        assert_eq!(Continue::decode(&token.encode()).unwrap().start, "default/a");
+        let decoded = |json: &str| Continue::decode(&BASE64.encode(json)).unwrap_err().message;
+        let start = "invalid continue token: continue key is not valid: ";
+        for (json, why) in [
+            (
+                r#"{"v":"meta.k8s.io/v2","rv":1,"start":"a"}"#,
+                "server does not recognize this encoded version meta.k8s.io/v2",
+            ),
+            (
+                r#"{"v":"meta.k8s.io/v1","rv":0,"start":"a"}"#,
+                "incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+            ),
+            (r#"{"v":"meta.k8s.io/v1","rv":1,"start":""}"#, "encoded start key empty (version meta.k8s.io/v1)"),
+            (r#"{"v":"meta.k8s.io/v1","rv":1,"start":"../secrets/a"}"#, "../secrets/a"),
+            (r#"{"v":"meta.k8s.io/v1","rv":1,"start":"a//b"}"#, "a//b"),
+        ] {
+            assert_eq!(decoded(json), format!("{start}{why}"), "{json}");
+        }
+        for (token, at) in [("!", 0), ("abcd=", 4), ("abcde", 4), ("ab+d", 2)] {
+            let status = Continue::decode(token).unwrap_err();
+            let message = format!("{start}illegal base64 data at input byte {at}");
+            assert_eq!((status.code, status.message), (400, message), "{token}");
+        }
+        assert!(decoded("[").starts_with(start));
     }
 }

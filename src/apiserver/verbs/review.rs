@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use mini_api::{Meta, Status, Value};
 
 pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
-    let output = Output::negotiate(&call.headers, &call.query)?;
+    let output = Output::without_tables(&call.headers, &call.query)?;
     let options = WriteOptions::parse(call, "CreateOptions")?;
     let resource = &*call.resource;
     let (mut object, warnings) = decode::object(call, resource, &body, options.fields)?;
@@ -30,7 +30,7 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
 
 /// `POST serviceaccounts/x/token`.
 pub(super) async fn token(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
-    let output = Output::negotiate(&call.headers, &call.query)?;
+    let output = Output::without_tables(&call.headers, &call.query)?;
     let request: Value = negotiate::parse(negotiate::media(&call.headers)?, &body)?;
     if !request.is_object() || !matches!(request.text(&["kind"]), "" | "TokenRequest") {
         return Err(Status::bad_request("the body is no TokenRequest"));

@@ -6,15 +6,15 @@ use super::update::{Write, change_object};
 use crate::body::Body;
 use crate::decode::{self, Warnings};
 use crate::managed_fields::{self, Owners};
-use crate::negotiate::{self, Output};
+use crate::negotiate::{self, Output, Shape};
 use crate::options::WriteOptions;
-use crate::{Call, object};
+use crate::{Call, object, table};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use mini_api::apply::typed::validate;
 use mini_api::{FieldError, FieldPath, Meta, Reason, Status, Value, patch};
 use mini_resources::custom::Scale;
-use mini_resources::{ApplyNode, Resource};
+use mini_resources::{ApplyNode, Resource, SCALE, scale_cells};
 use serde_json::json;
 
 pub(super) fn get(call: &Call) -> Result<Response<Body>, Status> {
@@ -25,7 +25,20 @@ pub(super) fn get(call: &Call) -> Result<Response<Body>, Status> {
         let path = &paths.spec_replicas;
         return Err(Status::internal(format!("the spec replicas field {path:?} does not exist")));
     }
-    output.respond(StatusCode::OK, Bytes::from(scale_of(&call.resource, &object).to_string()))
+    answer(output, &scale_of(&call.resource, &object))
+}
+
+fn answer(output: Output, scale: &Value) -> Result<Response<Body>, Status> {
+    let bytes = Bytes::from(scale.to_string());
+    let shaped = match output.shape {
+        Shape::Object | Shape::MetadataList => bytes,
+        Shape::Metadata => table::metadata_only(output, &bytes)?,
+        Shape::Table => {
+            let row = table::row_of(scale_cells(scale, jiff::Timestamp::now()), None, output, &bytes)?;
+            table::table(output, Some(SCALE), &json!({"resourceVersion": scale.resource_version()}), &[row])
+        }
+    };
+    output.respond(StatusCode::OK, shaped)
 }
 
 pub(super) async fn update(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
@@ -123,7 +136,7 @@ async fn change(
     let owners = if apply::asked(call) { Owners::Given } else { Owners::Update("scale") };
     let changed = change_object(call, Write { owners, ..Write::new("", options.dry_run) }, change).await?;
     let object: Value = serde_json::from_slice(&changed.bytes).map_err(Status::internal)?;
-    output.respond(StatusCode::OK, Bytes::from(scale_of(&call.resource, &object).to_string()))
+    answer(output, &scale_of(&call.resource, &object))
 }
 
 /// The Scale of a scalable object.

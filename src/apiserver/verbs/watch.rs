@@ -4,7 +4,7 @@ use super::list::await_revision;
 use crate::body::{Body, BoxError};
 use crate::call::list_prefix;
 use crate::negotiate::{Include, Output, Shape};
-use crate::options::{Filter, ListOptions};
+use crate::options::{Filter, ListOptions, no_revision, parse_revision};
 use crate::registry::Following;
 use crate::{Call, object, table};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -13,7 +13,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use mini_api::{Status, Value};
 use mini_resources::{Resource, protobuf};
-use mini_store::{Entry, Error, Event, EventKind, WatchItem, Watcher};
+use mini_store::{Entry, Error, Event, EventKind, Watcher};
 use rand::Rng;
 use serde_json::json;
 use std::collections::VecDeque;
@@ -32,56 +32,37 @@ const PIECE: usize = 64 * 1024;
 pub(super) async fn run(call: &Call) -> Result<Response<Body>, Status> {
     let mut output = Output::negotiate(&call.headers, &call.query)?;
     output.protobuf = match output.shape {
-        Shape::Metadata => output.as_protobuf("meta.k8s.io/v1", "PartialObjectMetadata")?,
+        Shape::Metadata => output.as_protobuf(output.version, "PartialObjectMetadata")?,
         _ => output.as_protobuf(&call.resource.api_version(), &call.resource.kind)?,
     };
     if output.yaml {
-        return Err(crate::negotiate::not_acceptable());
+        return Err(crate::negotiate::not_streamable());
     }
-    let options = ListOptions::parse(call, true)?;
+    let options = ListOptions::parse(call)?;
     let filter = Filter::parse(call)?;
-    let store = &call.server.store;
+    let from = parse_revision(&options.version).map_err(no_revision)?;
     let mut prefix = list_prefix(&call.resource, &call.info.namespace);
     // One object's watch hears nothing of the others.
     if let (Some(name), true) = (filter.name(), !call.resource.namespaced || !call.info.namespace.is_empty()) {
         prefix.push_str(name);
     }
-    let from = options.revision.unwrap_or(0);
     let form = Form { resource: call.resource.clone(), filter, output, columns_sent: false };
-    if from > 0 {
-        await_revision(call, from).await?;
-    }
-    // The initial events are those of a snapshot; the watch goes on behind it.
-    let wants_initial = options.send_initial_events || (from == 0 && call.query.get("sendInitialEvents").is_none());
-    let (initial, after) = if wants_initial {
-        let snapshot = store.snapshot();
-        let entries = snapshot.range(&prefix, None).collect::<VecDeque<_>>();
-        (entries, snapshot.revision())
-    } else {
-        (VecDeque::new(), if from == 0 { store.revision() } else { from })
-    };
-    let mut frames = VecDeque::new();
-    let watcher = match store.watch(&prefix, after) {
-        Ok(watcher) => Some(watcher),
-        Err(Error::Compacted { requested, oldest }) => {
-            let status = Status::expired(format!("too old resource version: {requested} ({oldest})"));
-            frames.push_back(form.error(&status));
-            None
-        }
-        Err(error) => return Err(super::create::store_failed(&error)),
+    // From here on what goes wrong is an event, as upstream has it.
+    let (start, frames) = match start(call, &options, from, &prefix).await {
+        Ok(start) => (start, VecDeque::new()),
+        Err(status) => (Start::default(), VecDeque::from([form.error(&status)])),
     };
     let now = Instant::now();
     let seconds = options.timeout_seconds.unwrap_or_else(|| rand::rng().random_range(1800..3600)).min(LONGEST);
     let stream = Stream {
         form,
-        initial,
-        end_of_initial: options.send_initial_events.then_some(after),
+        initial: start.initial,
+        end_of_initial: (options.initial_end && start.watcher.is_some()).then_some(start.after),
         frames,
-        watcher,
+        watcher: start.watcher,
         exact_prefix: prefix,
         bookmarks: options.bookmarks,
-        reached: after,
-        told: after,
+        told: start.after,
         next_bookmark: now + BOOKMARK,
         deadline: now + Duration::from_secs(seconds),
         draining: call.server.draining.clone(),
@@ -92,13 +73,42 @@ pub(super) async fn run(call: &Call) -> Result<Response<Body>, Status> {
         Some((Ok::<_, BoxError>(Frame::data(bytes)), stream))
     });
     let mut response = Response::new(StreamBody::new(stream).boxed_unsync());
-    let content_type = match (output.protobuf, output.shape) {
-        (true, _) => "application/vnd.kubernetes.protobuf;stream=watch",
-        (false, Shape::Object) => "application/json",
-        (false, _) => "application/json;stream=watch",
-    };
+    let content_type =
+        if output.protobuf { "application/vnd.kubernetes.protobuf;stream=watch" } else { "application/json" };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     Ok(response)
+}
+
+/// Where a watch begins.
+#[derive(Default)]
+struct Start {
+    /// What is there at `after`, where that is to be sent.
+    initial: VecDeque<Entry>,
+    after: u64,
+    watcher: Option<Watcher>,
+}
+
+async fn start(call: &Call, options: &ListOptions, from: u64, prefix: &str) -> Result<Start, Status> {
+    let store = &call.server.store;
+    let waited = await_revision(call, from).await;
+    let (initial, after) = if options.initial_events {
+        waited?;
+        let snapshot = store.snapshot();
+        (snapshot.range(prefix, None).collect(), snapshot.revision())
+    } else {
+        (VecDeque::new(), if from == 0 { store.revision() } else { from })
+    };
+    let watcher = store.watch(prefix, after).map_err(|error| match error {
+        Error::Compacted { requested, oldest } => {
+            Status::expired(format!("too old resource version: {requested} ({oldest})"))
+        }
+        // Upstream would wait for it. Here it is from another life, before a backup was put back: the client must list.
+        Error::Future { requested, newest } => {
+            Status::expired(format!("resource version {requested} was never given out, the newest is {newest}"))
+        }
+        error => super::create::store_failed(&error),
+    })?;
+    Ok(Start { initial, after, watcher: Some(watcher) })
 }
 
 struct Stream {
@@ -110,8 +120,6 @@ struct Stream {
     watcher: Option<Watcher>,
     exact_prefix: String,
     bookmarks: bool,
-    /// Everything up to here has been looked at.
-    reached: u64,
     /// The newest revision that the client knows of.
     told: u64,
     next_bookmark: Instant,
@@ -139,25 +147,24 @@ impl Stream {
                 // What has happened goes out before the watch ends.
                 biased;
                 () = self.draining.cancelled() => self.watcher = None,
-                item = watcher.next() => match item {
-                    Some(WatchItem::Event(event)) => {
-                        self.reached = event.entry.revision;
+                event = watcher.next() => match event {
+                    Some(event) => {
                         if let Some(frame) = self.event(&event) {
-                            self.told = self.reached;
+                            self.told = event.entry.revision;
                             return Some(frame);
                         }
                     }
-                    Some(WatchItem::Progress(revision)) => self.reached = self.reached.max(revision),
                     None => self.watcher = None,
                 },
                 () = tokio::time::sleep_until(bookmark.min(self.deadline)) => {
+                    let reached = watcher.caught_up().filter(|reached| self.bookmarks && *reached > self.told);
                     if Instant::now() >= self.deadline {
                         self.watcher = None;
                     }
                     self.next_bookmark = Instant::now() + BOOKMARK;
-                    if self.bookmarks && self.reached > self.told {
-                        self.told = self.reached;
-                        return Some(self.form.bookmark(self.reached, false));
+                    if let Some(reached) = reached {
+                        self.told = reached;
+                        return Some(self.form.bookmark(reached, false));
                     }
                 }
                 () = self.served.gone(&self.form.resource) => self.watcher = None,
@@ -212,7 +219,7 @@ impl Form {
         if !self.filter.is_everything() && !self.filter.matches(&object::read(&self.resource, entry)?) {
             return Ok(None);
         }
-        self.frame("ADDED", &object::bytes(&self.resource, entry)?).map(Some)
+        self.frame("ADDED", &object::bytes(&self.resource, entry)?, self.output).map(Some)
     }
 
     /// The event as this watch sees it: leaving the selection is a deletion, entering it an addition.
@@ -240,48 +247,40 @@ impl Form {
         } else {
             object::bytes(&self.resource, &event.entry)?
         };
-        self.frame(kind, &bytes).map(Some)
+        self.frame(kind, &bytes, self.output).map(Some)
     }
 
-    fn frame(&mut self, kind: &str, object: &Bytes) -> Result<Bytes, Status> {
-        let shaped = match self.output.shape {
-            Shape::Object => object.clone(),
-            Shape::Metadata => table::metadata_only(object)?,
+    fn frame(&mut self, kind: &str, object: &Bytes, output: Output) -> Result<Bytes, Status> {
+        let shaped = match output.shape {
+            // An event's object is no list: upstream leaves it as it is.
+            Shape::Object | Shape::MetadataList => object.clone(),
+            Shape::Metadata => table::metadata_only(output, object)?,
             Shape::Table => {
                 let value: Value = serde_json::from_slice(object).map_err(Status::internal)?;
-                let row = table::row(&self.resource, self.output.include, &value, object)?;
+                let row = table::row(&self.resource, output, &value, object)?;
                 let columns = (!std::mem::replace(&mut self.columns_sent, true)).then_some(&*self.resource.columns);
                 let version = value.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
-                table::table(columns, &json!({"resourceVersion": version}), &[row])
+                table::table(output, columns, &json!({"resourceVersion": version}), &[row])
             }
         };
         Ok(self.enclose(kind, &shaped))
     }
 
     /// A bookmark: an object of the kind with nothing but a revision.
-    fn bookmark(&self, revision: u64, initial_end: bool) -> Bytes {
-        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+    fn bookmark(&mut self, revision: u64, initial_end: bool) -> Bytes {
+        let mut metadata = json!({"resourceVersion": revision.to_string()});
+        let mut output = self.output;
         if initial_end {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+            // Whoever asked for it must find the annotation.
+            if output.include == Include::None {
+                output.include = Include::Metadata;
+            }
         }
-        let mut object =
+        let object =
             json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata});
-        match self.output.shape {
-            Shape::Object => {}
-            Shape::Metadata => {
-                object["kind"] = "PartialObjectMetadata".into();
-                object["apiVersion"] = "meta.k8s.io/v1".into();
-            }
-            Shape::Table => {
-                let mut row = json!({"cells": self.resource.columns.iter().map(|_| "").collect::<Vec<_>>()});
-                if self.output.include != Include::None {
-                    row["object"] = object;
-                }
-                let metadata = json!({"resourceVersion": revision.to_string()});
-                return self.enclose("BOOKMARK", &table::table(None, &metadata, &[row.to_string()]));
-            }
-        }
-        self.enclose("BOOKMARK", &Bytes::from(object.to_string()))
+        let frame = self.frame("BOOKMARK", &Bytes::from(object.to_string()), output);
+        frame.unwrap_or_else(|status| self.error(&status))
     }
 
     fn enclose(&self, kind: &str, object: &Bytes) -> Bytes {

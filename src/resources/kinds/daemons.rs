@@ -108,7 +108,7 @@ pub(crate) const REVISION: Hooks = Hooks {
     columns: &[
         NAME,
         Column::text("Controller", "What the revision belongs to."),
-        Column::number("Revision", "Number of the revision."),
+        Column::text("Revision", "Number of the revision."),
         AGE,
     ],
     cells: |v, now| {

@@ -31,8 +31,8 @@ pub(crate) const HOOKS: Hooks = Hooks {
     columns: &[
         NAME,
         Column::text("Ready", "Pods that are ready, of those asked for."),
-        Column::number("Up-to-date", "Pods of the newest template."),
-        Column::number("Available", "Pods that have been ready long enough."),
+        Column::text("Up-to-date", "Pods of the newest template."),
+        Column::text("Available", "Pods that have been ready long enough."),
         AGE,
         Column::wide("Containers", "Names of the containers of the template."),
         Column::wide("Images", "Images of the containers of the template."),

@@ -3,7 +3,7 @@
 
 use super::pod::spec::node_selector;
 use crate::check::{At, Errors};
-use crate::columns::{self, AGE, Column, NAME, UNSET, list, text_or};
+use crate::columns::{self, AGE, Column, NAME, list};
 use crate::defaults::{self, Default, Table};
 use crate::resource::Hooks;
 use mini_api::{FieldError, Meta, names};
@@ -63,11 +63,11 @@ pub(crate) const CLAIM: Hooks = Hooks {
         }
         if has("allocation") {
             states.push("allocated");
+            if !list(v, &["status", "reservedFor"]).is_empty() {
+                states.push("reserved");
+            }
         } else if states.is_empty() {
             states.push("pending");
-        }
-        if !list(v, &["status", "reservedFor"]).is_empty() {
-            states.push("reserved");
         }
         vec![columns::name(v), states.join(",").into(), columns::age(v, now)]
     },
@@ -109,7 +109,7 @@ pub(crate) const SLICE: Hooks = Hooks {
     cells: |v, now| {
         vec![
             columns::name(v),
-            text_or(v, &["spec", "nodeName"], UNSET),
+            v.text(&["spec", "nodeName"]).into(),
             v.text(&["spec", "driver"]).into(),
             v.text(&["spec", "pool", "name"]).into(),
             columns::age(v, now),
@@ -142,6 +142,29 @@ pub(crate) const TAINT: Hooks = Hooks {
             device.messages(names::is_dns1123_label(device.text()), errors);
         }
         taint(&spec.get("taint"), errors);
+    },
+    columns: &[
+        NAME,
+        Column::text("Key", "Key of the taint."),
+        Column::text("Value", "Value of the taint."),
+        Column::text("Effect", "What the taint does to pods."),
+        Column::text("TimeAdded", "Time since the taint was added."),
+        AGE,
+    ],
+    cells: |v, now| {
+        let taint = |field: &str| v.text(&["spec", "taint", field]);
+        let added = match taint("timeAdded") {
+            "" => String::new(),
+            at => columns::since(at, now),
+        };
+        vec![
+            columns::name(v),
+            taint("key").into(),
+            taint("value").into(),
+            taint("effect").into(),
+            added.into(),
+            columns::age(v, now),
+        ]
     },
     generation: true,
     ..Hooks::NONE

@@ -113,8 +113,7 @@ fn cells(v: &Value, now: Timestamp) -> Vec<Value> {
     let mut count = int(v, &["count"]).max(1);
     if v.get("series").is_some_and(Value::is_object) {
         last = time(&["series", "lastObservedTime"], columns::UNKNOWN);
-        // The event before the series is not one of its count.
-        count = int(v, &["series", "count"]) + 1;
+        count = int(v, &["series", "count"]);
     }
     let kind = v.text(&["involvedObject", "kind"]).to_lowercase();
     let object = match v.text(&["involvedObject", "name"]) {

@@ -24,7 +24,7 @@ pub(crate) const SCHEMA: Hooks = Hooks {
     columns: &[
         NAME,
         Column::text("PriorityLevel", "Priority level of the requests."),
-        Column::number("MatchingPrecedence", "Of the schemas that match, the lowest decides."),
+        Column::text("MatchingPrecedence", "Of the schemas that match, the lowest decides."),
         Column::text("DistinguisherMethod", "What tells one flow from another."),
         AGE,
         Column::text("MissingPL", "Whether the priority level is missing."),
@@ -40,6 +40,7 @@ pub(crate) const SCHEMA: Hooks = Hooks {
             dangling.map_or("?", |condition| condition.text(&["status"])).into(),
         ]
     },
+    rank: |v| int(v, &["spec", "matchingPrecedence"]),
     generation: true,
     ..Hooks::NONE
 };
@@ -76,14 +77,13 @@ pub(crate) const LEVEL: Hooks = Hooks {
     cells: |v, now| {
         let number = |path: &[&str]| {
             let value = path.iter().try_fold(v, |v, name| v.get(name)).and_then(Value::as_i64);
-            Value::from(value.map_or_else(|| NONE.to_owned(), |n| n.to_string()))
+            value.map_or_else(|| NONE.into(), Value::from)
         };
         let queuing = |field| number(&["spec", "limited", "limitResponse", "queuing", field]);
-        let exempt = v.text(&["spec", "type"]) == "Exempt";
         vec![
             columns::name(v),
             v.text(&["spec", "type"]).into(),
-            number(&["spec", if exempt { "exempt" } else { "limited" }, "nominalConcurrencyShares"]),
+            number(&["spec", "limited", "nominalConcurrencyShares"]),
             queuing("queues"),
             queuing("handSize"),
             queuing("queueLengthLimit"),

@@ -144,11 +144,14 @@ pub(crate) const MIGRATION: Hooks = Hooks {
         let of = |v| At::root(v).get("spec").get("resource");
         of(new).immutable(&of(old), errors);
     },
-    columns: &[NAME, Column::text("Resource", "What is written anew."), AGE],
-    cells: |v, now| {
-        let (group, resource) = (v.text(&["spec", "resource", "group"]), v.text(&["spec", "resource", "resource"]));
-        let shown = if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") };
-        vec![columns::name(v), shown.into(), columns::age(v, now)]
+    columns: &[
+        Column::text("Name", "Name of the object, unique in its scope."),
+        Column::text("Resource", "What is written anew."),
+    ],
+    cells: |v, _| {
+        // Of the core group upstream prints the dot too.
+        let resource = ["resource", "group"].map(|field| v.text(&["spec", "resource", field])).join(".");
+        vec![columns::name(v), resource.into()]
     },
     ..Hooks::NONE
 };

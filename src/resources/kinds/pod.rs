@@ -27,6 +27,11 @@ pub(crate) const HOOKS: Hooks = Hooks {
     validate_update: update::validate,
     columns: COLUMNS,
     cells: cells::cells,
+    completed: |v| match v.text(&["status", "phase"]) {
+        "Succeeded" => Some(("Succeeded", "The pod has completed successfully.")),
+        "Failed" => Some(("Failed", "The pod failed.")),
+        _ => None,
+    },
     field: |v, path| match path {
         "status.podIP" => Some(match columns::list(v, &["status", "podIPs"]).first() {
             Some(first) => first.text(&["ip"]).to_owned(),

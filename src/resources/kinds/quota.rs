@@ -53,7 +53,7 @@ pub(crate) const QUOTA: Hooks = Hooks {
                 "" => "0",
                 used => used,
             };
-            let column = if name.starts_with("limits") { &mut limits } else { &mut requests };
+            let column = if name.starts_with("limits.") { &mut limits } else { &mut requests };
             column.push(format!("{name}: {used}/{}", hard.as_str().unwrap_or_default()));
         }
         vec![columns::name(v), requests.join(", ").into(), limits.join(", ").into(), columns::age(v, now)]

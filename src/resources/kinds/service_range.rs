@@ -37,8 +37,8 @@ pub(crate) const ADDRESS: Hooks = Hooks {
         let of = |v| At::root(v).get("spec").get("parentRef");
         of(new).immutable(&of(old), errors);
     },
-    columns: &[NAME, Column::text("ParentRef", "Who has the address."), AGE],
-    cells: |v, now| {
+    columns: &[NAME, Column::text("ParentRef", "Who has the address.")],
+    cells: |v, _| {
         let parent = match v.pointer("/spec/parentRef").filter(|p| p.is_object()) {
             None => NONE.to_owned(),
             Some(parent) => {
@@ -51,7 +51,7 @@ pub(crate) const ADDRESS: Hooks = Hooks {
                 format!("{kind}/{}", rest.join("/"))
             }
         };
-        vec![columns::name(v), parent.into(), columns::age(v, now)]
+        vec![columns::name(v), parent.into()]
     },
     ..Hooks::NONE
 };

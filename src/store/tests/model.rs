@@ -131,23 +131,17 @@ async fn run(steps: Vec<Step>) {
             told = contents(&store);
             continue;
         }
-        loop {
-            match watcher.next().await.unwrap() {
-                WatchItem::Event(event) => {
-                    let key = event.entry.key.to_string();
-                    let prev = event.prev.as_ref().map(|prev| (prev.bytes.to_vec(), prev.revision));
-                    assert_eq!(prev, told.get(&key).cloned());
-                    match event.kind {
-                        EventKind::Put => told.insert(key, (event.entry.bytes.to_vec(), event.entry.revision)),
-                        EventKind::Delete => told.remove(&key),
-                    };
-                }
-                WatchItem::Progress(_) => {}
-            }
-            if told == contents(&store) {
-                break;
-            }
+        while watcher.caught_up().is_none() {
+            let event = watcher.next().await.unwrap();
+            let key = event.entry.key.to_string();
+            let prev = event.prev.as_ref().map(|prev| (prev.bytes.to_vec(), prev.revision));
+            assert_eq!(prev, told.get(&key).cloned());
+            match event.kind {
+                EventKind::Put => told.insert(key, (event.entry.bytes.to_vec(), event.entry.revision)),
+                EventKind::Delete => told.remove(&key),
+            };
         }
+        assert_eq!(told, contents(&store));
         watcher = store.watch("", store.revision()).unwrap();
     }
 }

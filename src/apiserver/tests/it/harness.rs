@@ -6,6 +6,7 @@ use mini_store::Store;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -32,8 +33,25 @@ pub(crate) struct Answer {
     pub(crate) headers: http::HeaderMap,
 }
 
+impl Answer {
+    /// Code, reason and message of a failure.
+    pub(crate) fn failure(&self) -> (u16, &str, &str) {
+        let text = |field: &str| self.body[field].as_str().unwrap_or_default();
+        (self.code, text("reason"), text("message"))
+    }
+
+    pub(crate) fn warnings(&self) -> Vec<&str> {
+        self.headers.get_all("warning").iter().map(|value| value.to_str().unwrap()).collect()
+    }
+}
+
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::keeping(Duration::from_secs(300)).await
+    }
+
+    /// With so much history: what is older is forgotten with the next write.
+    pub(crate) async fn keeping(history: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let subjects = mini_pki::Subjects {
             node_name: "node".to_owned(),
@@ -61,7 +79,8 @@ impl Server {
             kubelet_client: None,
             static_tokens,
         };
-        let store = Store::open(mini_store::Config::new(dir.path().join("store.db"))).unwrap();
+        let store = mini_store::Config { history, ..mini_store::Config::new(dir.path().join("store.db")) };
+        let store = Store::open(store).unwrap();
         let api = ApiServer::new(config, store.clone()).unwrap();
         let listener = Listener::bind(&api.config).await.unwrap();
         let address = listener.address();
@@ -99,6 +118,16 @@ impl Server {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let body = serde_json::from_slice(&bytes).unwrap_or(Value::String(text));
         Answer { code: parts.status.as_u16(), body, headers: parts.headers }
+    }
+
+    /// As admin, past kube's client, which asks again and again where it is told to come back later.
+    pub(crate) async fn once(&self, path: &str, accept: &str) -> Answer {
+        let admin = self.api.local(UserInfo::new("admin", &["system:masters"]));
+        let request = http::Request::get(path).header("accept", accept);
+        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+        let (parts, body) = tower::ServiceExt::oneshot(admin, request).await.unwrap().into_parts();
+        let bytes = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
+        Answer { code: parts.status.as_u16(), body: serde_json::from_slice(&bytes).unwrap(), headers: parts.headers }
     }
 
     pub(crate) async fn call(&self, method: &str, path: &str, content_type: &str, body: &Value) -> Answer {

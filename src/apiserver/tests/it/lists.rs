@@ -1,11 +1,8 @@
-//! list: chunks, selectors, revisions, and the other forms.
+//! list: chunks, selectors and revisions.
 
-use crate::harness::{CONFIG_MAPS, PODS, Server, config_map, pod};
-use http_body_util::BodyExt;
-use mini_apiserver::UserInfo;
+use crate::harness::{CONFIG_MAPS, Server, config_map};
 use serde_json::{Value, json};
-
-const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+use std::time::Duration;
 
 fn names(list: &Value) -> Vec<&str> {
     list["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].as_str().unwrap()).collect()
@@ -64,48 +61,198 @@ async fn selectors_select() {
 }
 
 #[tokio::test]
-async fn revisions_are_kept_to() {
-    let s = with_maps(3).await;
-    let revision = s.get(CONFIG_MAPS).await.body["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
-    s.delete(&format!("{CONFIG_MAPS}/m00"), &Value::Null).await;
-    let exact = s.get(&format!("{CONFIG_MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact")).await.body;
-    assert_eq!(names(&exact), ["m00", "m01", "m02"]);
-    assert_eq!(exact["metadata"]["resourceVersion"], *revision);
-    let newer = s.get(&format!("{CONFIG_MAPS}?resourceVersion={revision}&resourceVersionMatch=NotOlderThan")).await;
-    assert_eq!(names(&newer.body), ["m01", "m02"]);
-    assert_eq!(s.get(&format!("{CONFIG_MAPS}?resourceVersionMatch=Exact")).await.code, 422);
-    // Past kube's client, which would ask again and again.
-    let admin = s.api.local(UserInfo::new("admin", &["system:masters"]));
-    let request = http::Request::get(format!("{CONFIG_MAPS}?resourceVersion=99999999"));
-    let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
-    let future = tower::ServiceExt::oneshot(admin, request).await.unwrap();
-    assert_eq!((future.status().as_u16(), future.headers()["retry-after"].to_str().unwrap()), (504, "1"));
-    let body = future.into_body().collect().await.unwrap().to_bytes();
-    let body: Value = serde_json::from_slice(&body).unwrap();
-    assert_eq!(body["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+async fn every_page_of_every_size_is_of_one_revision_and_counts_what_is_left() {
+    let s = with_maps(17).await;
+    for limit in [1, 3, 7, 16, 17, 40] {
+        let (mut found, mut token, mut revision) = (Vec::new(), String::new(), None);
+        loop {
+            let page = s.get(&format!("{CONFIG_MAPS}?limit={limit}&continue={token}")).await.body;
+            found.extend(names(&page).into_iter().map(str::to_owned));
+            let metadata = &page["metadata"];
+            assert_eq!(revision.get_or_insert(metadata["resourceVersion"].clone()), &metadata["resourceVersion"]);
+            let left = metadata["remainingItemCount"].as_u64();
+            let Some(next) = metadata["continue"].as_str() else {
+                assert_eq!(left, None);
+                break;
+            };
+            assert_eq!(left, Some(17 - found.len() as u64), "{limit}");
+            token = next.to_owned();
+            // What is written meanwhile belongs to no page.
+            s.post(CONFIG_MAPS, &config_map(&format!("n{limit}-{}", found.len()))).await;
+            s.delete(&format!("{CONFIG_MAPS}/n{limit}-{}", found.len()), &Value::Null).await;
+        }
+        assert_eq!(found, (0..17).map(|i| format!("m{i:02}")).collect::<Vec<_>>(), "{limit}");
+    }
     s.stop().await;
 }
 
 #[tokio::test]
-async fn tables_and_metadata() {
-    let s = Server::start().await;
-    s.post(PODS, &pod("p")).await;
-    let table = s.get_as(PODS, TABLE).await.body;
-    assert_eq!((&table["kind"], &table["apiVersion"]), (&json!("Table"), &json!("meta.k8s.io/v1")));
-    let columns = table["columnDefinitions"].as_array().unwrap();
-    assert_eq!(columns[0]["name"], "Name");
-    assert_eq!(table["rows"][0]["cells"].as_array().unwrap().len(), columns.len());
-    assert_eq!(table["rows"][0]["cells"][0], "p");
-    assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
-    assert_eq!(table["rows"][0]["object"]["metadata"]["name"], "p");
-    let one = s.get_as(&format!("{PODS}/p?includeObject=Object"), TABLE).await.body;
-    assert_eq!(one["rows"][0]["object"]["kind"], "Pod");
-    let metadata = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json";
-    let list = s.get_as(PODS, metadata).await.body;
-    assert_eq!(list["kind"], "PartialObjectMetadataList");
-    assert!(list["items"][0].get("spec").is_none());
-    assert_eq!(s.get_as(PODS, "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io").await.code, 406);
-    assert_eq!(s.get_as(PODS, "application/json;as=Table;v=v1alpha1;g=meta.k8s.io").await.code, 406);
+async fn pages_of_what_selectors_leave_are_full_and_not_counted() {
+    let s = with_maps(11).await;
+    for (selector, want) in [
+        ("labelSelector=even%3Dtrue", 6),
+        ("fieldSelector=metadata.name!%3Dm03", 10),
+        ("labelSelector=even%3Dfalse&fieldSelector=metadata.name!%3Dm03", 4),
+    ] {
+        let (mut found, mut token) = (0, String::new());
+        loop {
+            let page = s.get(&format!("{CONFIG_MAPS}?{selector}&limit=2&continue={token}")).await.body;
+            found += names(&page).len();
+            assert!(page["metadata"].get("remainingItemCount").is_none());
+            let Some(next) = page["metadata"]["continue"].as_str() else { break };
+            assert_eq!(names(&page).len(), 2, "{selector}");
+            token = next.to_owned();
+        }
+        assert_eq!(found, want, "{selector}");
+    }
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn an_expired_token_is_answered_with_one_that_goes_on_inconsistently() {
+    let s = Server::keeping(Duration::from_millis(200)).await;
+    for i in 0..10 {
+        assert_eq!(s.post(CONFIG_MAPS, &config_map(&format!("m{i:02}"))).await.code, 201);
+    }
+    let first = s.get(&format!("{CONFIG_MAPS}?limit=4")).await.body;
+    let revision = first["metadata"]["resourceVersion"].as_str().unwrap();
+    s.delete(&format!("{CONFIG_MAPS}/m05"), &Value::Null).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    s.post(CONFIG_MAPS, &config_map("m045")).await;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let gone = s.get(&format!("{CONFIG_MAPS}?limit=4&continue={token}")).await;
+    let why = "The provided continue parameter is too old to display a consistent list result. You can start a new \
+               list without the continue parameter, or use the continue token in this response to retrieve the \
+               remainder of the results. Continuing with the provided token results in an inconsistent list - objects \
+               that were created, modified, or deleted between the time the first chunk was returned and now may show \
+               up in the list.";
+    assert_eq!(gone.failure(), (410, "Expired", why));
+    let fresh = gone.body["metadata"]["continue"].as_str().unwrap();
+    let second = s.get(&format!("{CONFIG_MAPS}?limit=4&continue={fresh}")).await.body;
+    assert_eq!(names(&second), ["m04", "m045", "m06", "m07"], "as it is now");
+    assert_ne!(second["metadata"]["resourceVersion"], revision);
+    assert_eq!(second["metadata"]["remainingItemCount"], 2);
+    let token = second["metadata"]["continue"].as_str().unwrap();
+    let last = s.get(&format!("{CONFIG_MAPS}?limit=4&continue={token}")).await.body;
+    assert_eq!(
+        (names(&last), &last["metadata"]["resourceVersion"]),
+        (vec!["m08", "m09"], &second["metadata"]["resourceVersion"])
+    );
+    // Without a token there is nothing to go on with.
+    let exact = s.get(&format!("{CONFIG_MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact")).await;
+    assert_eq!(exact.failure(), (410, "Expired", "The resourceVersion for the provided list is too old."));
+    assert!(exact.body["metadata"].get("continue").is_none());
+    s.stop().await;
+}
+
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-get-and-list>
+#[tokio::test]
+async fn every_way_to_name_a_revision_is_answered_as_documented() {
+    let s = with_maps(3).await;
+    let old = s.get(CONFIG_MAPS).await.body["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    s.delete(&format!("{CONFIG_MAPS}/m00"), &Value::Null).await;
+    let now = s.store.revision().to_string();
+    let (then, today) = (vec!["m00", "m01", "m02"], vec!["m01", "m02"]);
+    for (query, want, at) in [
+        (String::new(), &today[..], &now),
+        ("limit=1".to_owned(), &today[..1], &now),
+        ("resourceVersion=0".to_owned(), &today[..], &now),
+        ("resourceVersion=0&limit=1".to_owned(), &today[..], &now),
+        ("resourceVersion=0&resourceVersionMatch=NotOlderThan".to_owned(), &today[..], &now),
+        (format!("resourceVersion={old}"), &today[..], &now),
+        (format!("resourceVersion={old}&limit=1"), &then[..1], &old),
+        (format!("resourceVersion={old}&resourceVersionMatch=NotOlderThan"), &today[..], &now),
+        (format!("resourceVersion={old}&resourceVersionMatch=NotOlderThan&limit=1"), &today[..1], &now),
+        (format!("resourceVersion={old}&resourceVersionMatch=Exact"), &then[..], &old),
+        (format!("resourceVersion={old}&resourceVersionMatch=Exact&limit=2"), &then[..2], &old),
+    ] {
+        let list = s.get(&format!("{CONFIG_MAPS}?{query}")).await.body;
+        assert_eq!(
+            (names(&list).as_slice(), list["metadata"]["resourceVersion"].as_str().unwrap()),
+            (want, at.as_str()),
+            "{query}"
+        );
+    }
+    let token =
+        s.get(&format!("{CONFIG_MAPS}?limit=1&resourceVersion={old}")).await.body["metadata"]["continue"].clone();
+    let token = token.as_str().unwrap();
+    let rest = s.get(&format!("{CONFIG_MAPS}?resourceVersion=0&continue={token}")).await.body;
+    assert_eq!(names(&rest), ["m01", "m02"]);
+    let invalid = |why: &str| format!("ListOptions.meta.k8s.io \"\" is invalid: {why}");
+    let bad = |value: &str, why: &str| {
+        format!(
+            "invalid resource version: resourceVersion: Invalid value: \"{value}\": strconv.ParseUint: parsing \"{value}\": {why}"
+        )
+    };
+    let unless = invalid(
+        "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+    );
+    let exact =
+        "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+    let going_on = "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided";
+    let unknown =
+        "resourceVersionMatch: Unsupported value: \"Newer\": supported values: \"Exact\", \"NotOlderThan\", \"\"";
+    for (query, code, message) in [
+        ("resourceVersionMatch=Exact".to_owned(), 422, unless.clone()),
+        ("resourceVersionMatch=NotOlderThan".to_owned(), 422, unless),
+        ("resourceVersionMatch=Exact&resourceVersion=0".to_owned(), 422, invalid(exact)),
+        ("resourceVersionMatch=Newer&resourceVersion=1".to_owned(), 422, invalid(unknown)),
+        (format!("resourceVersionMatch=Exact&resourceVersion={old}&continue={token}"), 422, invalid(going_on)),
+        (
+            "sendInitialEvents=true".to_owned(),
+            422,
+            invalid("sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"),
+        ),
+        (
+            format!("resourceVersion={old}&continue={token}"),
+            400,
+            "specifying resource version is not allowed when using continue".to_owned(),
+        ),
+        ("resourceVersion=x".to_owned(), 400, bad("x", "invalid syntax")),
+        ("resourceVersion=-1".to_owned(), 400, bad("-1", "invalid syntax")),
+        ("resourceVersion=99999999999999999999".to_owned(), 400, bad("99999999999999999999", "value out of range")),
+        ("limit=x".to_owned(), 400, "strconv.ParseInt: parsing \"x\": invalid syntax".to_owned()),
+        (
+            "continue=x".to_owned(),
+            400,
+            "invalid continue token: continue key is not valid: illegal base64 data at input byte 0".to_owned(),
+        ),
+    ] {
+        let answer = s.get(&format!("{CONFIG_MAPS}?{query}")).await;
+        let reason = if code == 422 { "Invalid" } else { "BadRequest" };
+        assert_eq!(answer.failure(), (code, reason, message.as_str()), "{query}");
+    }
+    s.stop().await;
+}
+
+#[tokio::test]
+async fn a_revision_that_is_still_to_come_times_out() {
+    let s = with_maps(1).await;
+    let one = format!("{CONFIG_MAPS}/m00");
+    for path in [CONFIG_MAPS, &one, &format!("{CONFIG_MAPS}?resourceVersionMatch=Exact")] {
+        let query = if path.contains('?') { '&' } else { '?' };
+        let future = s.once(&format!("{path}{query}resourceVersion=99999999"), "").await;
+        let message = format!("Timeout: Too large resource version: 99999999, current: {}", s.store.revision());
+        assert_eq!(future.failure(), (504, "Timeout", message.as_str()), "{path}");
+        let details = json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+                             "retryAfterSeconds": 1});
+        assert_eq!(future.body["details"], details);
+        assert_eq!(future.headers["retry-after"], "1");
+    }
+    let revision = s.store.revision();
+    for version in ["0".to_owned(), revision.to_string(), "1".to_owned()] {
+        assert_eq!(s.get(&format!("{one}?resourceVersion={version}")).await.body["metadata"]["name"], "m00");
+    }
+    // One that comes while the request waits is good.
+    let next = format!("{one}?resourceVersion={}", revision + 1);
+    let (read, _) = tokio::join!(s.get(&next), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        s.post(CONFIG_MAPS, &config_map("next")).await
+    });
+    assert_eq!(read.code, 200);
+    let bad = s.get(&format!("{one}?resourceVersion=x")).await;
+    let message = "resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax";
+    assert_eq!(bad.failure(), (500, "", message));
     s.stop().await;
 }
 

@@ -15,6 +15,8 @@ async fn kubes_client_works_over_the_local_service() {
     let object: ConfigMap = serde_json::from_value(config_map("a")).unwrap();
     let made = maps.create(&PostParams::default(), &object).await.unwrap();
     assert!(made.metadata.uid.is_some());
+    // From anywhere: nothing is there, and the bookmark says so.
+    assert!(matches!(watch.try_next().await.unwrap(), Some(WatchEvent::Bookmark(_))));
     match watch.try_next().await.unwrap() {
         Some(WatchEvent::Added(added)) => assert_eq!(added, made),
         other => panic!("{other:?}"),

@@ -21,5 +21,6 @@ mod quotas;
 mod rows;
 mod services;
 mod system;
+mod tables;
 mod watches;
 mod wire;

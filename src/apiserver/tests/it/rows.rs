@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 
 const APPLY: &str = "application/apply-patch+yaml";
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+const METADATA: &str = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
 
-/// The smallest object of a kind that is valid.
-fn minimal(kind: &str, group: &str) -> Value {
+/// The smallest object of a kind that is valid; `None`: nobody has written one yet.
+fn minimal(kind: &str, group: &str) -> Option<Value> {
     let labels = json!({"app": "a"});
     let pod_spec = json!({"containers": [{"name": "c", "image": "i"}]});
     let template = json!({"metadata": {"labels": labels}, "spec": pod_spec});
@@ -18,7 +19,9 @@ fn minimal(kind: &str, group: &str) -> Value {
     let rule = json!({"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["widgets"]});
     let claim = json!({"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c"}}]}});
     let role_ref = |kind: &str| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": "view"});
-    match kind {
+    Some(match kind {
+        "ClusterTrustBundle" | "ConfigMap" | "Endpoints" | "Lease" | "LimitRange" | "Namespace" | "Node"
+        | "ResourceQuota" | "Secret" | "ServiceAccount" | "Role" | "ClusterRole" => json!({}),
         "Event" if group.is_empty() => {
             json!({"involvedObject": {"namespace": "default"}, "reason": "r", "type": "Normal"})
         }
@@ -99,8 +102,18 @@ fn minimal(kind: &str, group: &str) -> Value {
             "stubPKCS10Request": "QQ=="}}),
         "CertificateSigningRequest" => json!({"spec": {"signerName": "example.com/s", "usages": ["client auth"],
             "request": REQUEST}}),
-        _ => json!({}),
-    }
+        "Binding" => json!({"target": {"kind": "Node", "name": "n"}}),
+        "SelfSubjectReview" => json!({}),
+        "TokenReview" => json!({"spec": {"token": "t"}}),
+        "LocalSubjectAccessReview" => {
+            json!({"metadata": {"namespace": "default"}, "spec": {"user": "u",
+                   "resourceAttributes": {"namespace": "default", "verb": "get", "resource": "pods"}}})
+        }
+        "SubjectAccessReview" => json!({"spec": {"user": "u", "nonResourceAttributes": {"path": "/", "verb": "get"}}}),
+        "SelfSubjectAccessReview" => json!({"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}),
+        "SelfSubjectRulesReview" => json!({"spec": {"namespace": "default"}}),
+        _ => return None,
+    })
 }
 
 /// A certificate request, as the kind wants one: PEM in base64.
@@ -129,7 +142,7 @@ fn path(row: &Resource) -> String {
 async fn every_stored_kind_goes_through_its_verbs() {
     let s = Server::start().await;
     let rows: Vec<_> = s.api.registry.current().iter().filter(|r| r.stored()).cloned().collect();
-    assert!(rows.len() > 30);
+    assert!(rows.len() > 60);
     let mut failures = Vec::new();
     for row in rows {
         if let Err(failure) = Box::pin(through_all(&s, &row)).await {
@@ -137,6 +150,39 @@ async fn every_stored_kind_goes_through_its_verbs() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+    s.stop().await;
+}
+
+/// Reviews are answered, not stored; what is measured is only read.
+#[tokio::test]
+async fn every_kind_that_is_not_stored_is_answered() {
+    let s = Server::start().await;
+    assert_eq!(s.post(crate::harness::PODS, &crate::harness::pod("it")).await.code, 201);
+    let rows: Vec<_> = s.api.registry.current().iter().filter(|r| !r.stored()).cloned().collect();
+    let mut answered = 0;
+    for row in rows {
+        let what = format!("{} {}", row.api_version(), row.kind);
+        if !row.has_verb("create") {
+            assert!(row.hooks.optional && row.verbs == ["get", "list"], "{what}");
+            continue;
+        }
+        assert_eq!(row.verbs, ["create"], "{what}");
+        let mut object = minimal(&row.kind, &row.group).unwrap_or_else(|| panic!("{what} has no example"));
+        (object["apiVersion"], object["kind"]) = (row.api_version().into(), row.kind.clone().into());
+        if row.kind == "Binding" {
+            object["metadata"] = json!({"name": "it"});
+        }
+        let dry = s.post(&format!("{}?dryRun=All&fieldValidation=Strict", path(&row)), &object).await;
+        assert_eq!(dry.code, 201, "{what}: {}", dry.body);
+        let made = s.post(&path(&row), &object).await;
+        assert_eq!(made.code, 201, "{what}: {}", made.body);
+        assert!(row.kind == "Binding" || made.body["kind"] == *row.kind, "{what}: {}", made.body);
+        for method in ["GET", "DELETE"] {
+            assert_eq!(s.call(method, &path(&row), JSON, &Value::Null).await.code, 405, "{method} {what}");
+        }
+        answered += 1;
+    }
+    assert!(answered >= 7, "{answered}");
     s.stop().await;
 }
 
@@ -179,7 +225,7 @@ async fn through_all(s: &Server, row: &Resource) -> Result<(), String> {
     let list = path(row);
     let defines = row.kind == "CustomResourceDefinition";
     let one = format!("{list}/{}", name(&row.kind));
-    let mut object = minimal(&row.kind, &row.group);
+    let Some(mut object) = minimal(&row.kind, &row.group) else { return Err("it has no example".to_owned()) };
     if row.kind == "ClusterTrustBundle" {
         let anchor = std::fs::read_to_string(s.dir.path().join("pki/ca.crt")).map_err(|e| e.to_string())?;
         object["spec"] = json!({"trustBundle": anchor});
@@ -213,13 +259,30 @@ async fn through_all(s: &Server, row: &Resource) -> Result<(), String> {
         let selected = s.get(&format!("{list}?fieldSelector={field}%3Dno-such-value")).await;
         ensure!(selected.code == 200, "field {field}: {}", selected.body);
     }
-    let table = s.get_as(&format!("{list}?labelSelector=it"), TABLE).await.body;
-    let cells = table["rows"][0]["cells"].as_array().map_or(0, Vec::len);
-    ensure!(cells == row.columns.len() && cells > 0, "table: {table}");
+    for path in [format!("{list}?labelSelector=it"), one.clone()] {
+        let table = s.get_as(&path, TABLE).await.body;
+        let cells = table["rows"][0]["cells"].as_array().map_or(0, Vec::len);
+        ensure!(cells == row.columns.len() && cells > 0, "table: {table}");
+        let shown = table["columnDefinitions"].as_array().map_or(0, Vec::len);
+        ensure!(shown == cells && table["rows"][0]["object"]["metadata"]["name"] == name(&row.kind), "table: {table}");
+    }
+    let partial = s.get_as(&format!("{list}?labelSelector=it"), METADATA).await.body;
+    ensure!(partial["items"][0]["metadata"] == made.body["metadata"], "metadata alone: {partial}");
 
     // What is read can be written back, and changes nothing.
     let same = s.put(&one, &read.body).await;
     ensure!(same.code == 200 && same.body == read.body, "update of nothing: {} was {}", same.body, read.body);
+    let mut changed = read.body.clone();
+    changed["metadata"]["annotations"]["updated"] = "yes".into();
+    let dry = s.put(&format!("{one}?dryRun=All"), &changed).await;
+    ensure!(dry.code == 200 && dry.body["metadata"]["annotations"]["updated"] == "yes", "dry update: {}", dry.body);
+    ensure!(s.get(&one).await.body == read.body, "a dry update was stored");
+    let updated = s.put(&one, &changed).await;
+    ensure!(updated.code == 200, "update: {}", updated.body);
+    let stale = s.put(&one, &changed).await;
+    ensure!(stale.code == 409, "an update of an old revision: {}", stale.body);
+    let read = s.get(&one).await;
+    ensure!(read.body == updated.body, "get {} differs from update {}", read.body, updated.body);
 
     let patch = json!({"metadata": {"annotations": {"patched": "merge"}}});
     let dry = s.patch(&format!("{one}?dryRun=All"), &patch).await;
@@ -244,6 +307,12 @@ async fn through_all(s: &Server, row: &Resource) -> Result<(), String> {
         let put = s.call("PUT", &format!("{one}/{}", sub.name), JSON, &read.body).await;
         ensure!(put.code == 200, "update {}: {}", sub.name, put.body);
     }
+    let before = s.get(&one).await.body;
+    for dry in [one.clone(), list.clone()].iter().filter(|path| **path == one || row.has_verb("deletecollection")) {
+        let kept = s.delete(&format!("{dry}?dryRun=All&labelSelector=it"), &Value::Null).await;
+        ensure!(kept.code == 200, "dry delete: {}", kept.body);
+        ensure!(s.get(&one).await.body == before, "a dry delete was carried out");
+    }
     let gone = s.delete(&one, &json!({"gracePeriodSeconds": 0})).await;
     ensure!(gone.code == 200, "delete: {}", gone.body);
     if row.kind == "Namespace" {
@@ -266,7 +335,7 @@ async fn through_all(s: &Server, row: &Resource) -> Result<(), String> {
         }
     }
     let modified = seen.iter().filter(|kind| *kind == "MODIFIED").count();
-    ensure!(modified >= 3, "three patches gave {seen:?}");
+    ensure!(modified >= 4, "an update and three patches gave {seen:?}");
     if row.has_verb("deletecollection") {
         let again = s.post(&list, &object).await;
         ensure!(again.code == 201, "create again: {}", again.body);

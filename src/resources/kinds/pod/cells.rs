@@ -102,11 +102,17 @@ fn summarize(pod: &Value) -> Summary {
     if !initializing || initialized {
         all = sidecars;
         let mut running = false;
+        let mut failure = None;
         for container in list(pod, &["status", "containerStatuses"]).iter().rev() {
             all.add(container);
             let state = container.get("state").unwrap_or(&Value::Null);
             match (state.text(&["waiting", "reason"]), state.get("terminated")) {
-                ("", Some(ended)) => status = termination(ended),
+                ("", Some(ended)) => {
+                    status = termination(ended);
+                    if int(ended, &["exitCode"]) != 0 {
+                        failure = Some(status.clone());
+                    }
+                }
                 ("", None) => {
                     if is_ready(container) && state.get("running").is_some() {
                         running = true;
@@ -116,9 +122,14 @@ fn summarize(pod: &Value) -> Summary {
                 (reason, _) => status = reason.to_owned(),
             }
         }
-        if status == "Completed" && running {
+        if status == "Completed" {
             let pod_ready = condition("Ready").is_some_and(|c| c.text(&["status"]) == "True");
-            status = if pod_ready { "Running" } else { "NotReady" }.to_owned();
+            status = match (failure, running) {
+                (_, true) if pod_ready => "Running".to_owned(),
+                (Some(failure), _) => failure,
+                (None, true) => "NotReady".to_owned(),
+                (None, false) => status,
+            };
         }
     }
 
