@@ -82,7 +82,7 @@ async fn serve(args: Args, workers: usize) -> anyhow::Result<()> {
     let server = Arc::new(Server {
         zone: zone::Zone::new(&args.domain, args.ttl).context("the domain is not a name")?,
         index: Arc::default(),
-        forwarders: forward::Forwarders::new(forwarders(&args)?),
+        forwarders: forward::Forwarders::new(&named(&args)?),
         metrics: metrics::Metrics::default(),
     });
     let cannot = |address: SocketAddr| move || format!("cannot listen on {address}");
@@ -101,6 +101,9 @@ async fn serve(args: Args, workers: usize) -> anyhow::Result<()> {
         tokio::spawn(health::serve(health.clone(), listener));
     }
     let cancel = CancellationToken::new();
+    if server.forwarders.is_empty() {
+        tokio::spawn(resolv_conf::follow(args.resolv_conf.clone(), server.clone(), cancel.clone()));
+    }
     server.index.follow(&client(&args).await?, &cancel);
 
     tokio::select! {
@@ -113,13 +116,10 @@ async fn serve(args: Args, workers: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn forwarders(args: &Args) -> anyhow::Result<Vec<SocketAddr>> {
-    let named: Vec<&str> = args.forwarders.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
-    if named.is_empty() {
-        // A machine without the file has nobody to ask.
-        return Ok(resolv_conf::servers(&std::fs::read_to_string(&args.resolv_conf).unwrap_or_default()));
-    }
-    named.into_iter().map(|text| resolv_conf::address(text).map_err(anyhow::Error::msg)).collect()
+/// The servers that whoever started this one named.
+fn named(args: &Args) -> anyhow::Result<Vec<SocketAddr>> {
+    let named = args.forwarders.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
+    named.map(|text| resolv_conf::address(text).map_err(anyhow::Error::msg)).collect()
 }
 
 async fn client(args: &Args) -> anyhow::Result<Client> {

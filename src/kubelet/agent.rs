@@ -6,7 +6,7 @@ use crate::pod::observed;
 use crate::pod::worker::{End, Order, Worker};
 use crate::runtime::Runtime;
 use crate::stats::Stats;
-use crate::{Config, admission, events, labels, pod, resources};
+use crate::{Config, admission, dns, events, labels, pod, resources};
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
@@ -195,6 +195,9 @@ impl Agent {
                     () = cancel.cancelled() => break,
                     next = wanted.recv() => match next {
                         Some(Wanted::Complete) => {
+                            if !complete {
+                                tokio::spawn(dns::follow(driver.clone(), cancel.clone()));
+                            }
                             complete = true;
                             driver.tend(false, true);
                         }

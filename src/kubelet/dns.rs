@@ -1,9 +1,24 @@
 //! What a pod's `resolv.conf` holds, by `dnsPolicy` and `dnsConfig`.
+//!
+//! Invariant: the file of a pod that runs follows the machine's own within a moment, so that a laptop may change its
+//! network; where nothing changes, nothing runs.
 
-use crate::Config;
+use crate::agent::Agent;
+use crate::volumes::pod_dir;
+use crate::{Config, pod};
 use k8s_cri::v1::DnsConfig;
 use k8s_openapi::api::core::v1::Pod;
+use mini_client::CancellationToken;
+use mini_sys::changes::Changes;
+use parking_lot::Mutex;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// What programs of the machine resolve names by.
+const OWN: &str = "/etc/resolv.conf";
 
 /// What other programs of the machine write beside a `resolv.conf` that only leads to themselves: the real servers.
 const REAL: [&str; 2] = ["/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf"];
@@ -11,9 +26,98 @@ const REAL: [&str; 2] = ["/run/systemd/resolve/resolv.conf", "/run/NetworkManage
 const MOST_SERVERS: usize = 3;
 const MOST_SEARCHES: usize = 32;
 
+/// Held from the look at the machine's files to the writing of a pod's, so that the last one written is the newest.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// The pod's own file, which its containers have mounted; written at each container's start.
+pub(crate) fn file(config: &Config, pod: &Pod) -> io::Result<PathBuf> {
+    let _alone = WRITING.lock();
+    let path = path(config, pod);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    write(&path, &text(&of_pod(config, pod)))?;
+    Ok(path)
+}
+
+/// Keeps the files of the agent's pods in step with the machine's until `cancel`.
+pub(crate) async fn follow(agent: Agent, cancel: CancellationToken) {
+    let mut changes = match Changes::of([OWN].iter().chain(&REAL).map(PathBuf::from)) {
+        Ok(changes) => changes,
+        Err(error) => {
+            tracing::warn!(%error, "changes of the machine's name servers will not reach pods that run");
+            return;
+        }
+    };
+    loop {
+        let agent = agent.clone();
+        let _ = tokio::task::spawn_blocking(move || rewrite(&agent)).await;
+        match cancel.run_until_cancelled(changes.next()).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                tracing::warn!(%error, "changes of the machine's name servers reach pods that run no more");
+                return;
+            }
+            None => return,
+        }
+    }
+}
+
+fn rewrite(agent: &Agent) {
+    let config = &agent.shared().config;
+    for pod in agent.pods() {
+        let _alone = WRITING.lock();
+        let path = path(config, &pod);
+        if !path.exists() {
+            continue;
+        }
+        match write(&path, &text(&of_pod(config, &pod))) {
+            Ok(true) => tracing::info!(pod = pod::full_name(&pod), "has the machine's new name servers"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(pod = pod::full_name(&pod), %error, "its resolv.conf cannot be written"),
+        }
+    }
+}
+
+fn path(config: &Config, pod: &Pod) -> PathBuf {
+    pod_dir(config, pod).join("resolv.conf")
+}
+
+/// Writes where the text differs, and says whether it did. In place, because containers have the file itself mounted, and
+/// at no moment is it empty.
+fn write(path: &Path, text: &str) -> io::Result<bool> {
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    // Of what a container may have made of it no more than this is read.
+    let mut now = Vec::new();
+    (&file).take(text.len() as u64 + 1).read_to_end(&mut now)?;
+    if now == text.as_bytes() {
+        return Ok(false);
+    }
+    file.rewind()?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))?;
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    Ok(true)
+}
+
+fn text(dns: &DnsConfig) -> String {
+    let mut out = String::new();
+    let mut line = |key: &str, values: &[String]| {
+        if !values.is_empty() {
+            out.push_str(&format!("{key} {}\n", values.join(" ")));
+        }
+    };
+    line("search", &dns.searches);
+    for server in &dns.servers {
+        line("nameserver", std::slice::from_ref(server));
+    }
+    line("options", &dns.options);
+    out
+}
+
 pub(crate) fn of_pod(config: &Config, pod: &Pod) -> DnsConfig {
     let read = |path: &str| std::fs::read_to_string(path).ok().map(|text| parse(&text));
-    let own = read("/etc/resolv.conf").unwrap_or_default();
+    let own = read(OWN).unwrap_or_default();
     let host =
         if crate::pod::host_network(pod) { own } else { reachable(own, REAL.iter().filter_map(|path| read(path))) };
     resolve(pod, config.cluster_dns, &config.cluster_domain, &host)
@@ -105,6 +209,23 @@ mod tests {
         let mut pod = json!({"metadata": {"namespace": "ns"}, "spec": {"containers": []}});
         pod["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         serde_json::from_value(pod).unwrap()
+    }
+
+    #[test]
+    fn a_file_is_written_in_place_where_it_differs() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("resolv.conf");
+        let (long, short) =
+            ("search corp lan\nnameserver 9.9.9.9\nnameserver 1.1.1.1\noptions edns0 ndots:2\n", "nameserver ::1\n");
+        assert_eq!(text(&parse(long)), long);
+        assert_eq!(text(&DnsConfig::default()), "");
+        for (wanted, changes) in [(long, true), (long, false), (short, true), (long, true)] {
+            assert_eq!(write(&path, wanted).unwrap(), changes);
+            assert_eq!(fs::read_to_string(&path).unwrap(), wanted);
+        }
+        let mounted = File::open(&path).unwrap();
+        write(&path, short).unwrap();
+        assert_eq!(io::read_to_string(mounted).unwrap(), short);
     }
 
     #[test]

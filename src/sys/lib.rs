@@ -4,6 +4,7 @@
 //! caller, by id or path.
 
 pub mod cgroups;
+pub mod changes;
 pub mod daemon;
 pub mod listeners;
 pub mod mounts;

@@ -83,6 +83,7 @@ const ALONE: &[Test] = &[
     ("nothing_acknowledged_is_lost_by_kills", restarts::kill_loop),
     ("stop_ends_pods_and_start_brings_them_back", restarts::stop_start),
     ("an_instance_moves_with_its_machine", moves::new_address_and_name),
+    ("names_are_asked_where_the_machine_asks", moves::other_name_servers),
     ("reset_leaves_nothing_and_start_begins_anew", restarts::reset),
 ];
 

@@ -8,6 +8,7 @@ use super::packet;
 use super::upstream::{Ask, Upstream};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use parking_lot::RwLock;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,31 +21,58 @@ const STEP: Duration = Duration::from_millis(600);
 /// Servers asked for one question, counting repetitions.
 const ATTEMPTS: usize = 3;
 
+/// The servers that are asked at a time, and what they said.
 #[derive(Default)]
-pub(super) struct Forwarders {
+struct Chosen {
     upstreams: Vec<Arc<Upstream>>,
     cache: Cache,
 }
 
+impl Chosen {
+    fn of(addresses: &[SocketAddr]) -> Arc<Self> {
+        let upstreams = addresses.iter().map(|address| Arc::new(Upstream::new(*address)));
+        Arc::new(Self { upstreams: upstreams.collect(), cache: Cache::default() })
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Forwarders(RwLock<Arc<Chosen>>);
+
 impl Forwarders {
-    pub(super) fn new(addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
-        let upstreams = addresses.into_iter().map(|address| Arc::new(Upstream::new(address)));
-        Self { upstreams: upstreams.collect(), cache: Cache::default() }
+    pub(super) fn new(addresses: &[SocketAddr]) -> Self {
+        Self(RwLock::new(Chosen::of(addresses)))
+    }
+
+    /// Asks these from now on; true where they are others than before. In another network other answers may be right, so
+    /// none is kept.
+    pub(super) fn set(&self, addresses: &[SocketAddr]) -> bool {
+        let mut chosen = self.0.write();
+        let changed = !chosen.upstreams.iter().map(|upstream| upstream.address).eq(addresses.iter().copied());
+        if changed {
+            *chosen = Chosen::of(addresses);
+        }
+        changed
+    }
+
+    fn chosen(&self) -> Arc<Chosen> {
+        self.0.read().clone()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.upstreams.is_empty()
+        self.0.read().upstreams.is_empty()
     }
 
     /// An answer that is known already, into `out`.
     pub(super) fn recall(&self, ask: Ask<'_>, out: &mut Vec<u8>) -> bool {
-        !self.is_empty() && self.cache.get(&key(ask), out)
+        let chosen = self.0.read();
+        !chosen.upstreams.is_empty() && chosen.cache.get(&key(ask), out)
     }
 
     /// The answer of the first server that has one; else the last failure told. `own` are addresses that lead back here.
     pub(super) async fn ask(&self, ask: Ask<'_>, own: &[IpAddr]) -> Option<Vec<u8>> {
+        let chosen = self.chosen();
         let usable = |upstream: &&Arc<Upstream>| !upstream.is_resting() && !own.contains(&upstream.address.ip());
-        let usable: Vec<&Arc<Upstream>> = self.upstreams.iter().filter(usable).collect();
+        let usable: Vec<&Arc<Upstream>> = chosen.upstreams.iter().filter(usable).collect();
         let mut next = usable.iter().copied().cycle().take(ATTEMPTS.max(usable.len()));
         let (mut silent, mut dead) = (usable.clone(), Vec::new());
         let deadline = Instant::now() + PATIENCE;
@@ -60,7 +88,7 @@ impl Forwarders {
                     silent.retain(|other| !Arc::ptr_eq(other, upstream));
                     match told {
                         Ok(reply) if matches!(packet::code(&reply), 0 | 3) => {
-                            self.cache.put(key(ask), &reply);
+                            chosen.cache.put(key(ask), &reply);
                             return Some(reply);
                         }
                         Ok(reply) => failure = Some(reply),

@@ -30,8 +30,15 @@ async fn start(forwarders: Vec<SocketAddr>) -> SocketAddr {
 }
 
 async fn start_with(index: Arc<Shared>, forwarders: Vec<SocketAddr>) -> SocketAddr {
+    serve(server_with(index, &forwarders)).await
+}
+
+fn server_with(index: Arc<Shared>, forwarders: &[SocketAddr]) -> Arc<Server> {
     let forwarders = Forwarders::new(forwarders);
-    let server = Arc::new(Server { zone: zone(), index, forwarders, metrics: Metrics::default() });
+    Arc::new(Server { zone: zone(), index, forwarders, metrics: Metrics::default() })
+}
+
+async fn serve(server: Arc<Server>) -> SocketAddr {
     let first = listen::datagrams(ANY_PORT).unwrap();
     let address = first.local_addr().unwrap();
     let waiting = listen::waiting();
@@ -349,4 +356,29 @@ async fn the_servers_own_address_is_not_asked() {
     let reply = ask(server, &query("www.example.org.", RecordType::A)).await;
     assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
     assert!(begun.elapsed() < Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn other_servers_are_asked_when_the_network_changes() {
+    let (_socket, dead) = grave().await;
+    let (home, cafe) = (World::start().await, World::start().await);
+    let server = server_with(Shared::complete(cluster()), &[]);
+    let address = serve(server.clone()).await;
+    let request = query("www.example.org.", RecordType::A);
+    let code = async || ask(address, &request).await.metadata.response_code;
+    assert_eq!(code().await, ResponseCode::ServFail);
+    // The same servers again change nothing: what they said is still known.
+    for (changed, world) in [(true, &home), (false, &home), (true, &cafe), (true, &home)] {
+        let before = world.asked();
+        assert_eq!(server.forwarders.set(&[world.address]), changed);
+        assert_eq!(code().await, ResponseCode::NoError);
+        assert_eq!(world.asked() - before, usize::from(changed));
+    }
+    // A silent server that rests is forgotten with its network.
+    server.forwarders.set(&[dead]);
+    assert_eq!(code().await, ResponseCode::ServFail);
+    server.forwarders.set(&[cafe.address]);
+    assert_eq!(code().await, ResponseCode::NoError);
+    server.forwarders.set(&[]);
+    assert_eq!(code().await, ResponseCode::ServFail);
 }

@@ -3,12 +3,12 @@
 use super::{Ready, pod_dir};
 use crate::env::Env;
 use crate::pod::{self, sandbox};
-use crate::{Config, env};
+use crate::{Config, dns, env};
 use k8s_cri::v1::{Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::mount::mount_bind;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::fs;
 use std::io::{self, Read};
@@ -29,12 +29,12 @@ pub(crate) fn of_container(
     pod_ips: &[String],
 ) -> Result<Vec<Mount>, String> {
     let mut out = Vec::new();
-    let mut own_hosts = false;
+    let mut given: HashSet<&Path> = HashSet::new();
     for (index, wanted) in container.volume_mounts.iter().flatten().enumerate() {
         let ready = volumes.get(&wanted.name).ok_or_else(|| {
             format!("cannot find volume \"{}\" to mount into container \"{}\"", wanted.name, container.name)
         })?;
-        own_hosts |= Path::new(&wanted.mount_path) == Path::new("/etc/hosts");
+        given.insert(Path::new(&wanted.mount_path));
         let host_path = match sub_path(wanted, environment)? {
             Some(sub) => {
                 let target = pod_dir(config, pod)
@@ -69,9 +69,13 @@ pub(crate) fn of_container(
             ..Default::default()
         });
     }
-    if !own_hosts {
+    if !given.contains(Path::new("/etc/hosts")) {
         let path = hosts_file(config, pod, pod_ips).map_err(|e| format!("cannot write the hosts file: {e}"))?;
         out.push(plain("/etc/hosts", &path));
+    }
+    if !given.contains(Path::new("/etc/resolv.conf")) {
+        let path = dns::file(config, pod).map_err(|e| format!("cannot write resolv.conf: {e}"))?;
+        out.push(plain("/etc/resolv.conf", &path));
     }
     if let Some(path) = container.termination_message_path.as_deref().filter(|p| !p.is_empty()) {
         let dir = pod_dir(config, pod).join("containers").join(&container.name);
