@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::images::pull::Puller;
+use crate::metrics::probes::Probes;
 use crate::pod::observed;
 use crate::pod::worker::{End, Order, Worker};
 use crate::runtime::Runtime;
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) node_memory: i64,
     pub(crate) reads: Semaphore,
     pub(crate) stats: Stats,
+    pub(crate) probes: Probes,
     panics: AtomicU64,
 }
 
@@ -173,6 +175,7 @@ impl Agent {
             node_memory: resources::machine_memory(),
             reads: Semaphore::new(READS),
             stats: Stats::default(),
+            probes: Probes::default(),
             panics: AtomicU64::new(0),
         });
         let agent = Self {

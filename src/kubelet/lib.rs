@@ -19,6 +19,7 @@ mod hooks;
 mod kubelet;
 mod labels;
 mod logs;
+mod metrics;
 mod node;
 mod pod;
 mod prober;

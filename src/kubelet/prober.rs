@@ -6,6 +6,7 @@ mod grpc;
 pub(crate) mod request;
 
 use crate::agent::{Shared, Wake};
+use crate::metrics::probes::Results;
 use crate::pod::{self, observed::Observed};
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use parking_lot::Mutex;
@@ -139,6 +140,13 @@ impl Prober {
                     id: seen.id.clone(),
                     ips: observed.live_sandbox().map(|s| s.ips.clone()).unwrap_or_default(),
                     age: age(seen.started_at),
+                    results: self.shared.probes.add(
+                        kind.words(),
+                        pod::namespace(pod),
+                        pod::name(pod),
+                        pod::uid(pod),
+                        &container.name,
+                    ),
                 };
                 self.tasks.insert(key, tokio::spawn(job.run()).abort_handle());
             }
@@ -177,6 +185,7 @@ struct Job {
     id: String,
     ips: Vec<String>,
     age: Duration,
+    results: Arc<Results>,
 }
 
 impl Job {
@@ -201,6 +210,7 @@ impl Job {
             ticks.tick().await;
             match self.once(timeout).await {
                 Ok(()) => {
+                    self.results.count(true);
                     (good, bad) = (good + 1, 0);
                     if good >= successes_min && self.passed_now() {
                         return;
@@ -212,6 +222,7 @@ impl Job {
                     ticks.reset_immediately();
                 }
                 Err(why) => {
+                    self.results.count(false);
                     (good, bad) = (0, bad + 1);
                     let message = format!("{} probe failed: {why}", self.kind.words());
                     self.shared.event(&self.pod, Some(&self.container.name), true, "Unhealthy", message);

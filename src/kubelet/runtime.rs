@@ -2,6 +2,7 @@
 //!
 //! A thin layer: one method for each call the kubelet makes, with its deadline. Knows no pod.
 
+use crate::metrics::operations::Operations;
 use containerd_client::services::v1::snapshots::snapshots_client::SnapshotsClient;
 use containerd_client::services::v1::{
     content_client::ContentClient, diff_client::DiffClient, events_client::EventsClient, images_client::ImagesClient,
@@ -20,10 +21,11 @@ use k8s_cri::v1::{
 };
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 
 /// containerd's namespace for what CRI made.
 pub(crate) const NAMESPACE: &str = "k8s.io";
@@ -42,6 +44,7 @@ pub struct Runtime {
     channel: Channel,
     cri: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
+    operations: Arc<Operations>,
 }
 
 fn timed<T>(message: T, deadline: Duration) -> Request<T> {
@@ -64,53 +67,70 @@ impl Runtime {
             cri: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
             images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE),
             channel,
+            operations: Arc::default(),
         }
+    }
+
+    /// What was asked of containerd's CRI so far.
+    pub(crate) fn operations(&self) -> &Operations {
+        &self.operations
+    }
+
+    async fn call<T>(&self, operation: &'static str, call: impl Future<Output = Result<Response<T>>>) -> Result<T> {
+        let begun = Instant::now();
+        let answer = call.await;
+        self.operations.count(operation, begun.elapsed(), answer.is_err());
+        answer.map(Response::into_inner)
     }
 
     pub(crate) async fn version(&self) -> Result<VersionResponse> {
         let request = timed(VersionRequest { version: "v1".into() }, Duration::from_secs(5));
-        Ok(self.cri.clone().version(request).await?.into_inner())
+        self.call("version", self.cri.clone().version(request)).await
     }
 
     /// `Err` text of each runtime condition that does not hold (`NetworkReady` before the CNI configuration exists).
     pub(crate) async fn conditions(&self) -> Result<Vec<(String, bool, String)>> {
         let request = timed(StatusRequest::default(), Duration::from_secs(10));
-        let status = self.cri.clone().status(request).await?.into_inner().status.unwrap_or_default();
+        let status = self.call("status", self.cri.clone().status(request)).await?.status.unwrap_or_default();
         Ok(status.conditions.into_iter().map(|c| (c.r#type, c.status, c.message)).collect())
     }
 
     pub(crate) async fn run_sandbox(&self, config: PodSandboxConfig) -> Result<String> {
         let request = timed(RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() }, SANDBOX);
-        Ok(self.cri.clone().run_pod_sandbox(request).await?.into_inner().pod_sandbox_id)
+        Ok(self.call("run_podsandbox", self.cri.clone().run_pod_sandbox(request)).await?.pod_sandbox_id)
     }
 
     pub(crate) async fn stop_sandbox(&self, id: &str) -> Result<()> {
         let request = timed(StopPodSandboxRequest { pod_sandbox_id: id.to_owned() }, SANDBOX);
-        absent_is_fine(self.cri.clone().stop_pod_sandbox(request).await.map(drop))
+        absent_is_fine(self.call("stop_podsandbox", self.cri.clone().stop_pod_sandbox(request)).await.map(drop))
     }
 
     pub(crate) async fn remove_sandbox(&self, id: &str) -> Result<()> {
         let request = timed(RemovePodSandboxRequest { pod_sandbox_id: id.to_owned() }, CALL);
-        absent_is_fine(self.cri.clone().remove_pod_sandbox(request).await.map(drop))
+        absent_is_fine(self.call("remove_podsandbox", self.cri.clone().remove_pod_sandbox(request)).await.map(drop))
     }
 
     pub(crate) async fn sandbox_status(&self, id: &str) -> Result<PodSandboxStatus> {
         let request = timed(PodSandboxStatusRequest { pod_sandbox_id: id.to_owned(), verbose: false }, CALL);
-        Ok(self.cri.clone().pod_sandbox_status(request).await?.into_inner().status.unwrap_or_default())
+        Ok(self
+            .call("podsandbox_status", self.cri.clone().pod_sandbox_status(request))
+            .await?
+            .status
+            .unwrap_or_default())
     }
 
     /// Sandboxes whose labels include `labels`.
     pub(crate) async fn sandboxes(&self, labels: HashMap<String, String>) -> Result<Vec<PodSandbox>> {
         let filter = PodSandboxFilter { label_selector: labels, ..Default::default() };
         let request = timed(ListPodSandboxRequest { filter: Some(filter) }, CALL);
-        Ok(self.cri.clone().list_pod_sandbox(request).await?.into_inner().items)
+        Ok(self.call("list_podsandbox", self.cri.clone().list_pod_sandbox(request)).await?.items)
     }
 
     /// Containers whose labels include `labels`.
     pub(crate) async fn containers(&self, labels: HashMap<String, String>) -> Result<Vec<Container>> {
         let filter = ContainerFilter { label_selector: labels, ..Default::default() };
         let request = timed(ListContainersRequest { filter: Some(filter) }, CALL);
-        Ok(self.cri.clone().list_containers(request).await?.into_inner().containers)
+        Ok(self.call("list_containers", self.cri.clone().list_containers(request)).await?.containers)
     }
 
     pub(crate) async fn create_container(
@@ -124,34 +144,34 @@ impl Runtime {
             config: Some(config),
             sandbox_config: Some(sandbox_config),
         };
-        Ok(self.cri.clone().create_container(timed(message, CALL)).await?.into_inner().container_id)
+        Ok(self.call("create_container", self.cri.clone().create_container(timed(message, CALL))).await?.container_id)
     }
 
     pub(crate) async fn start_container(&self, id: &str) -> Result<()> {
         let request = timed(StartContainerRequest { container_id: id.to_owned() }, CALL);
-        self.cri.clone().start_container(request).await.map(drop)
+        self.call("start_container", self.cri.clone().start_container(request)).await.map(drop)
     }
 
     /// SIGTERM (or the image's stop signal), then SIGKILL after `grace` seconds.
     pub(crate) async fn stop_container(&self, id: &str, grace: i64) -> Result<()> {
         let deadline = CALL + Duration::from_secs(u64::try_from(grace).unwrap_or(0));
         let request = timed(StopContainerRequest { container_id: id.to_owned(), timeout: grace }, deadline);
-        absent_is_fine(self.cri.clone().stop_container(request).await.map(drop))
+        absent_is_fine(self.call("stop_container", self.cri.clone().stop_container(request)).await.map(drop))
     }
 
     pub(crate) async fn remove_container(&self, id: &str) -> Result<()> {
         let request = timed(RemoveContainerRequest { container_id: id.to_owned() }, CALL);
-        absent_is_fine(self.cri.clone().remove_container(request).await.map(drop))
+        absent_is_fine(self.call("remove_container", self.cri.clone().remove_container(request)).await.map(drop))
     }
 
     pub(crate) async fn container_status(&self, id: &str) -> Result<ContainerStatus> {
         let request = timed(ContainerStatusRequest { container_id: id.to_owned(), verbose: false }, CALL);
-        Ok(self.cri.clone().container_status(request).await?.into_inner().status.unwrap_or_default())
+        Ok(self.call("container_status", self.cri.clone().container_status(request)).await?.status.unwrap_or_default())
     }
 
     pub(crate) async fn reopen_log(&self, id: &str) -> Result<()> {
         let request = timed(ReopenContainerLogRequest { container_id: id.to_owned() }, CALL);
-        self.cri.clone().reopen_container_log(request).await.map(drop)
+        self.call("reopen_container_log", self.cri.clone().reopen_container_log(request)).await.map(drop)
     }
 
     /// Runs a command to its end; `timeout` zero means none.
@@ -159,37 +179,40 @@ impl Runtime {
         let seconds = i64::try_from(timeout.as_secs()).unwrap_or(0);
         let message = ExecSyncRequest { container_id: id.to_owned(), cmd, timeout: seconds };
         let request = if seconds == 0 { Request::new(message) } else { timed(message, timeout + CALL) };
-        Ok(self.cri.clone().exec_sync(request).await?.into_inner())
+        self.call("exec_sync", self.cri.clone().exec_sync(request)).await
     }
 
     /// The address of a one-time stream.
     pub(crate) async fn exec(&self, request: ExecRequest) -> Result<String> {
-        Ok(self.cri.clone().exec(timed(request, CALL)).await?.into_inner().url)
+        Ok(self.call("exec", self.cri.clone().exec(timed(request, CALL))).await?.url)
     }
 
     pub(crate) async fn attach(&self, request: AttachRequest) -> Result<String> {
-        Ok(self.cri.clone().attach(timed(request, CALL)).await?.into_inner().url)
+        Ok(self.call("attach", self.cri.clone().attach(timed(request, CALL))).await?.url)
     }
 
     pub(crate) async fn port_forward(&self, sandbox: &str) -> Result<String> {
         let message = PortForwardRequest { pod_sandbox_id: sandbox.to_owned(), port: Vec::new() };
-        Ok(self.cri.clone().port_forward(timed(message, CALL)).await?.into_inner().url)
+        Ok(self.call("port_forward", self.cri.clone().port_forward(timed(message, CALL))).await?.url)
     }
 
     /// The image of a name, digest or id; `None` when it is not on this machine.
     pub(crate) async fn image(&self, name: &str) -> Result<Option<Image>> {
         let message = ImageStatusRequest { image: Some(spec(name)), verbose: false };
-        Ok(self.images.clone().image_status(timed(message, CALL)).await?.into_inner().image)
+        Ok(self.call("image_status", self.images.clone().image_status(timed(message, CALL))).await?.image)
     }
 
     pub(crate) async fn list_images(&self) -> Result<Vec<Image>> {
-        Ok(self.images.clone().list_images(timed(ListImagesRequest::default(), CALL)).await?.into_inner().images)
+        Ok(self
+            .call("list_images", self.images.clone().list_images(timed(ListImagesRequest::default(), CALL)))
+            .await?
+            .images)
     }
 
     /// Removes an image with all its names.
     pub(crate) async fn remove_image(&self, name: &str) -> Result<()> {
         let request = timed(RemoveImageRequest { image: Some(spec(name)) }, CALL);
-        absent_is_fine(self.images.clone().remove_image(request).await.map(drop))
+        absent_is_fine(self.call("remove_image", self.images.clone().remove_image(request)).await.map(drop))
     }
 
     /// Pulls; the id of the image. No deadline of its own: a large image takes what it takes.
@@ -200,7 +223,7 @@ impl Runtime {
         sandbox_config: Option<PodSandboxConfig>,
     ) -> Result<String> {
         let message = PullImageRequest { image: Some(spec(name)), auth, sandbox_config };
-        Ok(self.images.clone().pull_image(Request::new(message)).await?.into_inner().image_ref)
+        Ok(self.call("pull_image", self.images.clone().pull_image(Request::new(message))).await?.image_ref)
     }
 
     pub(crate) fn content(&self) -> ContentClient<Channel> {

@@ -8,7 +8,7 @@ mod stream;
 
 use crate::agent::Agent;
 use crate::stats::{self, Reading};
-use crate::{Config, pod};
+use crate::{Config, metrics, pod};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
@@ -221,8 +221,20 @@ async fn route(agent: &Agent, request: Request<Incoming>) -> Result<Response<Bod
             let node = &agent.shared().config.node_name;
             Ok(json(&stats::summary(&reading(agent).await?, node, query.on(&["only_cpu_and_memory"]))))
         }
-        (&Method::GET, ["metrics", "resource"]) => {
-            let mut response = text(StatusCode::OK, stats::resource(&reading(agent).await?));
+        (&Method::GET, ["metrics", rest @ ..]) => {
+            let shared = agent.shared();
+            let page = match rest {
+                [] => metrics::kubelet(agent).await.map_err(internal)?,
+                ["cadvisor"] => {
+                    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+                    let memory = u64::try_from(shared.node_memory).unwrap_or_default();
+                    metrics::cadvisor(&stats::now(agent).await.map_err(internal)?, cores, memory)
+                }
+                ["resource"] => stats::resource(&stats::now(agent).await.map_err(internal)?),
+                ["probes"] => shared.probes.render(),
+                _ => return Err(not_found()),
+            };
+            let mut response = text(StatusCode::OK, page);
             set_type(&mut response, "text/plain; version=0.0.4; charset=utf-8");
             Ok(response)
         }
@@ -271,8 +283,12 @@ async fn route(agent: &Agent, request: Request<Incoming>) -> Result<Response<Bod
             let url = runtime.port_forward(&sandbox.id).await.map_err(internal)?;
             stream::pass(request, &url).await
         }
-        _ => Err(Refusal(StatusCode::NOT_FOUND, "404 page not found\n".to_owned())),
+        _ => Err(not_found()),
     }
+}
+
+fn not_found() -> Refusal {
+    Refusal(StatusCode::NOT_FOUND, "404 page not found\n".to_owned())
 }
 
 fn find(agent: &Agent, namespace: &str, name: &str, uid: Option<&&str>) -> Result<Arc<Pod>, Refusal> {

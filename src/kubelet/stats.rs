@@ -8,15 +8,16 @@ mod machine;
 mod resource;
 mod summary;
 
+pub(crate) use cgroup::Usage;
+pub(crate) use machine::Interface;
 pub(crate) use resource::render as resource;
 pub(crate) use summary::render as summary;
 
 use crate::agent::Agent;
 use crate::{cgroups, labels, pod};
-use cgroup::Usage;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use machine::{Interface, Machine};
+use machine::Machine;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,6 +51,8 @@ pub(crate) struct Reading {
 
 pub(crate) struct PodReading {
     pub(crate) pod: Arc<Pod>,
+    /// Its cgroup.
+    pub(crate) group: String,
     pub(crate) usage: Usage,
     pub(crate) rate: Rate,
     pub(crate) interfaces: Vec<Interface>,
@@ -58,7 +61,9 @@ pub(crate) struct PodReading {
 
 pub(crate) struct ContainerReading {
     pub(crate) name: String,
-    id: String,
+    pub(crate) id: String,
+    pub(crate) image: String,
+    pub(crate) group: String,
     pub(crate) started: Timestamp,
     pub(crate) usage: Usage,
     pub(crate) rate: Rate,
@@ -84,6 +89,7 @@ struct Found {
     uid: String,
     name: String,
     id: String,
+    image: String,
     created: i64,
 }
 
@@ -117,6 +123,14 @@ impl Stats {
     }
 }
 
+/// Reads everything now, without rates.
+///
+/// # Errors
+/// containerd does not say which containers there are.
+pub(crate) async fn now(agent: &Agent) -> Result<Reading, tonic::Status> {
+    take(agent).await.map(|(_, reading)| reading)
+}
+
 /// The youngest reading of a good age, else the oldest.
 fn base(kept: &[Before], at: Instant) -> Option<&Before> {
     kept.iter().rev().find(|before| at - before.at >= GOOD).or(kept.first())
@@ -130,7 +144,8 @@ async fn take(agent: &Agent) -> Result<(Instant, Reading), tonic::Status> {
         let label = |name: &str| container.labels.get(name).cloned().unwrap_or_default();
         if container.state == running {
             let (uid, name) = (label(labels::POD_UID), label(labels::CONTAINER_NAME));
-            let one = Found { uid, name, id: container.id, created: container.created_at };
+            let image = container.image.map(|spec| spec.image).unwrap_or_default();
+            let one = Found { uid, name, id: container.id, image, created: container.created_at };
             found.entry(one.uid.clone()).or_default().push(one);
         }
     }
@@ -160,17 +175,19 @@ fn read_pod(instance: &str, pod: Arc<Pod>, found: Vec<Found>) -> Option<PodReadi
     let mut containers: Vec<ContainerReading> = found
         .into_iter()
         .filter_map(|found| {
-            let usage = cgroup::read(&cgroups::of_container(&group, &found.id))?;
+            let group = cgroups::of_container(&group, &found.id);
+            let usage = cgroup::read(&group)?;
             let started = Timestamp::from_nanosecond(found.created.into()).ok()?;
-            Some(ContainerReading { name: found.name, id: found.id, started, usage, rate: Rate::default() })
+            let Found { name, id, image, .. } = found;
+            Some(ContainerReading { name, id, image, group, started, usage, rate: Rate::default() })
         })
         .collect();
     containers.sort_by(|a, b| a.name.cmp(&b.name));
     let own_network = !pod.spec.as_ref().is_some_and(|spec| spec.host_network.unwrap_or(false));
     let process = containers.first().filter(|_| own_network);
-    let process = process.and_then(|c| cgroup::process(&cgroups::of_container(&group, &c.id)));
+    let process = process.and_then(|c| cgroup::process(&c.group));
     let interfaces = process.map(|pid| machine::interfaces(Some(pid))).unwrap_or_default();
-    Some(PodReading { pod, usage, rate: Rate::default(), interfaces, containers })
+    Some(PodReading { pod, group, usage, rate: Rate::default(), interfaces, containers })
 }
 
 impl Reading {

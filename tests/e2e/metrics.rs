@@ -71,6 +71,22 @@ pub(crate) fn top(cluster: &Cluster, space: &str) {
     assert!(pod["network"]["rxBytes"].is_u64() && summary["node"]["fs"]["capacityBytes"].is_u64(), "{summary}");
     let text = raw("metrics/resource");
     assert!(text.contains("container_cpu_usage_seconds_total{container=\"spins\""), "{text}");
+    for (page, samples) in [
+        (
+            "metrics",
+            &["kubelet_node_name{node=\"e2e\"} 1", "kubelet_running_pods ", "kubelet_runtime_operations_total{"][..],
+        ),
+        (
+            "metrics/cadvisor",
+            &["container_cpu_usage_seconds_total{container=\"spins\"", "container_network_receive_bytes_total{"],
+        ),
+        ("metrics/probes", &["prober_probe_total{probe_type="]),
+    ] {
+        let text = raw(page);
+        for sample in samples {
+            assert!(text.lines().any(|line| line.starts_with(sample)), "{page}: no {sample} in {text}");
+        }
+    }
     cluster.kubectl(space, &["delete", "pod", "busy"]);
 
     assert!(cluster.mini(["disable", "metrics-server"]).contains("metrics-server: disabled"));

@@ -25,14 +25,18 @@ pub(crate) struct Machine {
     pub(crate) processes: u64,
 }
 
-/// A network interface: received and sent, in bytes and packets lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A network interface: received and sent, in bytes and in packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Interface {
     pub(crate) name: String,
     pub(crate) received: u64,
+    pub(crate) receive_packets: u64,
     pub(crate) receive_errors: u64,
+    pub(crate) receive_drops: u64,
     pub(crate) sent: u64,
+    pub(crate) send_packets: u64,
     pub(crate) send_errors: u64,
+    pub(crate) send_drops: u64,
 }
 
 /// The file system of the data directory.
@@ -87,9 +91,13 @@ fn interface(line: &str) -> Option<Interface> {
     Some(Interface {
         name: name.trim().to_owned(),
         received: number(0)?,
+        receive_packets: number(1)?,
         receive_errors: number(2)?,
+        receive_drops: number(3)?,
         sent: number(8)?,
+        send_packets: number(9)?,
         send_errors: number(10)?,
+        send_drops: number(11)?,
     })
 }
 
@@ -131,8 +139,18 @@ mod tests {
 
     #[test]
     fn interfaces_are_read() {
-        let line = "  eth0: 1000 10 1 0 0 0 0 0 2000 20 2 0 0 0 0 0";
-        let want = Interface { name: "eth0".into(), received: 1000, receive_errors: 1, sent: 2000, send_errors: 2 };
+        let line = "  eth0: 1000 10 1 3 0 0 0 0 2000 20 2 4 0 0 0 0";
+        let want = Interface {
+            name: "eth0".into(),
+            received: 1000,
+            receive_packets: 10,
+            receive_errors: 1,
+            receive_drops: 3,
+            sent: 2000,
+            send_packets: 20,
+            send_errors: 2,
+            send_drops: 4,
+        };
         assert_eq!(interface(line), Some(want));
         assert_eq!(interface(" face |bytes    packets errs"), None);
     }

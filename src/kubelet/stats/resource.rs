@@ -1,87 +1,52 @@
 //! A reading as `/metrics/resource` has it, in the text form of Prometheus.
 
-use super::{PodReading, Reading};
+use super::{ContainerReading, PodReading, Reading};
+use crate::metrics::{Page, Sample, labels, number};
 use crate::pod;
-use std::fmt::{self, Write};
-
-/// A sample: its labels and its value.
-type Sample = (String, f64);
 
 pub(crate) fn render(reading: &Reading) -> String {
-    let mut out = String::new();
-    // Writing to a string cannot fail.
-    let _ = write(&mut out, reading);
-    out
-}
-
-fn write(out: &mut String, reading: &Reading) -> fmt::Result {
-    let millis = reading.at.as_millisecond();
-    let pods = || reading.pods.iter();
-    let containers = || pods().flat_map(|pod| pod.containers.iter().map(move |container| (pod, container)));
-    let of_container = |(pod, name): (&PodReading, &str)| format!("{{container=\"{name}\",{}}}", of_pod(pod));
-    let of_pods = |value: fn(&PodReading) -> u64, unit: f64| -> Vec<Sample> {
-        pods().map(|pod| (format!("{{{}}}", of_pod(pod)), count(value(pod)) / unit)).collect()
+    let millis = Some(reading.at.as_millisecond());
+    let containers = |value: fn(&ContainerReading) -> f64| -> Vec<Sample> {
+        let all = reading.pods.iter().flat_map(|pod| pod.containers.iter().map(move |container| (pod, container)));
+        all.map(|(pod, container)| (of(pod, Some(&container.name)), value(container))).collect()
     };
-    let node = |value: u64, unit: f64| vec![(String::new(), count(value) / unit)];
-    let used: Vec<Sample> =
-        containers().map(|(pod, c)| (of_container((pod, &c.name)), count(c.usage.cpu) / 1e9)).collect();
-    let memory: Vec<Sample> =
-        containers().map(|(pod, c)| (of_container((pod, &c.name)), count(c.usage.working_set))).collect();
-    let started: Vec<Sample> =
-        containers().map(|(pod, c)| (of_container((pod, &c.name)), c.started.as_duration().as_secs_f64())).collect();
-    let about_cpu = "CPU time used so far, in seconds of a core";
-    let about_memory = "Bytes of memory in use, without file pages that were not touched lately";
-    family(out, "container_cpu_usage_seconds_total", "counter", about_cpu, &used, Some(millis))?;
-    family(out, "container_memory_working_set_bytes", "gauge", about_memory, &memory, Some(millis))?;
-    family(out, "container_start_time_seconds", "gauge", "When the container was made, since 1970", &started, None)?;
+    let pods = |value: fn(&PodReading) -> f64| -> Vec<Sample> {
+        reading.pods.iter().map(|pod| (of(pod, None), value(pod))).collect()
+    };
+    let node = |value: f64| [(String::new(), value)];
+    let about_cpu = "[STABLE] CPU time used so far, in seconds of a core";
+    let about_memory = "[STABLE] Bytes of memory in use, without file pages that were not touched lately";
+    let about_start = "[STABLE] When the container was made, since 1970";
+    let mut page = Page::default();
+    let used = containers(|c| number(c.usage.cpu) / 1e9);
+    page.family("container_cpu_usage_seconds_total", "counter", about_cpu, used, millis);
+    let memory = containers(|c| number(c.usage.working_set));
+    page.family("container_memory_working_set_bytes", "gauge", about_memory, memory, millis);
+    let started = containers(|c| c.started.as_duration().as_secs_f64());
+    page.family("container_start_time_seconds", "gauge", about_start, started, None);
     let machine = &reading.machine;
-    family(out, "node_cpu_usage_seconds_total", "counter", about_cpu, &node(machine.cpu, 1e9), Some(millis))?;
-    let of_node = node(machine.working_set, 1.0);
-    family(out, "node_memory_working_set_bytes", "gauge", about_memory, &of_node, Some(millis))?;
-    let used = of_pods(|pod| pod.usage.cpu, 1e9);
-    family(out, "pod_cpu_usage_seconds_total", "counter", about_cpu, &used, Some(millis))?;
-    let memory = of_pods(|pod| pod.usage.working_set, 1.0);
-    family(out, "pod_memory_working_set_bytes", "gauge", about_memory, &memory, Some(millis))?;
-    family(out, "resource_scrape_error", "gauge", "1 if something could not be read", &node(0, 1.0), None)
+    page.family("node_cpu_usage_seconds_total", "counter", about_cpu, node(number(machine.cpu) / 1e9), millis);
+    let of_node = node(number(machine.working_set));
+    page.family("node_memory_working_set_bytes", "gauge", about_memory, of_node, millis);
+    let used = pods(|pod| number(pod.usage.cpu) / 1e9);
+    page.family("pod_cpu_usage_seconds_total", "counter", about_cpu, used, millis);
+    let memory = pods(|pod| number(pod.usage.working_set));
+    page.family("pod_memory_working_set_bytes", "gauge", about_memory, memory, millis);
+    page.one("resource_scrape_error", "gauge", "[STABLE] 1 if something could not be read", 0.0);
+    page.finish()
 }
 
-fn family(
-    out: &mut String,
-    name: &str,
-    kind: &str,
-    help: &str,
-    samples: &[Sample],
-    millis: Option<i64>,
-) -> fmt::Result {
-    if samples.is_empty() {
-        return Ok(());
-    }
-    writeln!(out, "# HELP {name} [STABLE] {help}\n# TYPE {name} {kind}")?;
-    for (labels, value) in samples {
-        match millis {
-            Some(millis) => writeln!(out, "{name}{labels} {value} {millis}")?,
-            None => writeln!(out, "{name}{labels} {value}")?,
-        }
-    }
-    Ok(())
-}
-
-/// Names of the API need no escapes.
-fn of_pod(reading: &PodReading) -> String {
-    format!("namespace=\"{}\",pod=\"{}\"", pod::namespace(&reading.pod), pod::name(&reading.pod))
-}
-
-/// Whole numbers of Prometheus are floating ones.
-#[allow(clippy::cast_precision_loss)]
-fn count(value: u64) -> f64 {
-    value as f64
+fn of(reading: &PodReading, container: Option<&str>) -> String {
+    let pod = [("namespace", pod::namespace(&reading.pod)), ("pod", pod::name(&reading.pod))];
+    let container = container.map(|name| ("container", name));
+    labels(&container.into_iter().chain(pod).collect::<Vec<_>>())
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::cgroup::Usage;
     use super::super::machine::Machine;
-    use super::super::{ContainerReading, Rate};
+    use super::super::{Interface, Rate};
     use super::*;
     use jiff::Timestamp;
     use serde_json::json;
@@ -94,16 +59,26 @@ mod tests {
             Usage { cpu: 1_500_000_000, working_set: 2048, memory: 4096, limit: Some(8192), ..Usage::default() };
         let rate = Rate { nano_cores: 250, window: Duration::from_secs(2) };
         let started = Timestamp::from_second(100).unwrap();
-        let container = ContainerReading { name: "c".into(), id: "i".into(), started, usage: usage.clone(), rate };
+        let container = ContainerReading {
+            name: "c".into(),
+            id: "i".into(),
+            image: "web:1".into(),
+            group: "/mini/podu/i".into(),
+            started,
+            usage: usage.clone(),
+            rate,
+        };
+        let interface = Interface { name: "eth0".into(), received: 5, send_packets: 6, ..Interface::default() };
         Reading {
             at: Timestamp::from_second(1000).unwrap(),
             machine: Machine { cpu: 3_000_000_000, working_set: 9000, ..Machine::default() },
             node_rate: rate,
             pods: vec![super::super::PodReading {
                 pod: Arc::new(serde_json::from_value(pod).unwrap()),
+                group: "/mini/podu".into(),
                 usage,
                 rate,
-                interfaces: Vec::new(),
+                interfaces: vec![interface],
                 containers: vec![container],
             }],
         }
@@ -122,6 +97,26 @@ mod tests {
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in {text}");
         }
+    }
+
+    #[test]
+    fn cadvisors_names_and_labels() {
+        let text = crate::metrics::cadvisor(&reading(), 2, 1 << 30);
+        let own = "container=\"c\",id=\"/mini/podu/i\",image=\"web:1\",name=\"i\",namespace=\"n\",pod=\"p\"";
+        let pod = "container=\"\",id=\"/mini/podu\",image=\"\",name=\"\",namespace=\"n\",pod=\"p\"";
+        for line in [
+            format!("container_cpu_usage_seconds_total{{{own},cpu=\"total\"}} 1.5 1000000"),
+            format!("container_memory_working_set_bytes{{{own}}} 2048 1000000"),
+            format!("container_memory_usage_bytes{{{pod}}} 4096 1000000"),
+            format!("container_spec_memory_limit_bytes{{{own}}} 8192 1000000"),
+            format!("container_start_time_seconds{{{own}}} 100 1000000"),
+            format!("container_network_receive_bytes_total{{{pod},interface=\"eth0\"}} 5 1000000"),
+            format!("container_network_transmit_packets_total{{{pod},interface=\"eth0\"}} 6 1000000"),
+            "machine_cpu_cores 2".to_owned(),
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in {text}");
+        }
+        assert!(text.contains("container_memory_working_set_bytes{container=\"\",id=\"/\""), "{text}");
     }
 
     #[test]
