@@ -1,19 +1,19 @@
-//! The floor of a durable create on this machine: hyper, rustls and SQLite with `synchronous=FULL` and group commit, and
-//! nothing else.
+//! The floor of what an API server does on this machine: hyper, rustls and SQLite with `synchronous=FULL` and group commit,
+//! and nothing else. What is posted is kept, durably; a GET of `/1000` is answered with a thousand bytes.
 
 use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, LazyLock};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
@@ -28,6 +28,10 @@ pub(crate) struct Floor {
 }
 
 type Write = (Bytes, oneshot::Sender<()>);
+
+/// The longest answer of a GET.
+const LONGEST: usize = 32 << 20;
+static CONTENT: LazyLock<Bytes> = LazyLock::new(|| vec![b'x'; LONGEST].into());
 
 impl Floor {
     /// Runs until it is killed; prints the address first.
@@ -64,6 +68,10 @@ impl Floor {
 }
 
 async fn answer(request: Request<Incoming>, writes: Sender<Write>) -> anyhow::Result<Response<Full<Bytes>>> {
+    if *request.method() == Method::GET {
+        let length: usize = request.uri().path().trim_start_matches('/').parse()?;
+        return Ok(Response::new(Full::new(CONTENT.slice(..length.min(LONGEST)))));
+    }
     let body = request.into_body().collect().await?.to_bytes();
     let (done, committed) = oneshot::channel();
     writes.send((body.clone(), done))?;

@@ -11,6 +11,7 @@ mod load;
 mod pods;
 mod soak;
 mod target;
+mod watch;
 mod web;
 
 use clap::{Parser, Subcommand};
@@ -25,9 +26,11 @@ struct Bench {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Create, patch, get and delete ConfigMaps over some connections
+    /// Create, get, list, patch and delete ConfigMaps over some connections
     Load(load::Load),
-    /// A bare HTTPS server that keeps what is posted, durably: the floor of a create
+    /// Watch ConfigMaps over some connections while others are made
+    Watch(watch::Watch),
+    /// A bare HTTPS server that keeps what is posted, durably, and answers with so many bytes: the floor of the others
     Floor(floor::Floor),
     /// Pods through the API, from create to Ready
     Pods(pods::Pods),
@@ -65,6 +68,7 @@ fn run() -> anyhow::Result<serde_json::Value> {
     runtime.block_on(async {
         match command {
             Command::Load(command) => command.run().await,
+            Command::Watch(command) => command.run().await,
             Command::Floor(command) => command.run().await,
             Command::Pods(command) => command.run().await,
             Command::Cri(command) => command.run().await,

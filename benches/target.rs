@@ -1,7 +1,7 @@
 //! An API server and how to speak to it: HTTP/1.1 over TLS, one connection for one caller.
 
 use anyhow::{Context as _, bail};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -97,21 +97,30 @@ impl Connection {
 /// The lines of a watch.
 pub(crate) struct Lines {
     body: Incoming,
-    rest: Vec<u8>,
+    rest: BytesMut,
 }
 
 impl Lines {
     pub(crate) fn new(answer: Response<Incoming>) -> Self {
-        Self { body: answer.into_body(), rest: Vec::new() }
+        Self { body: answer.into_body(), rest: BytesMut::new() }
     }
 
     /// `None` when the stream ends.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Value>> {
+        let line = self.text().await?;
+        Ok(line.map(|line| serde_json::from_str(&line)).transpose()?)
+    }
+
+    /// The next line as it is.
+    pub(crate) async fn text(&mut self) -> anyhow::Result<Option<String>> {
+        let mut looked_at = 0;
         loop {
-            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.rest.drain(..=end).collect();
-                return Ok(Some(serde_json::from_slice(&line)?));
+            let new = self.rest.get(looked_at..).unwrap_or_default();
+            if let Some(end) = new.iter().position(|byte| *byte == b'\n') {
+                let line = self.rest.split_to(looked_at + end + 1);
+                return Ok(Some(String::from_utf8(line.into())?));
             }
+            looked_at = self.rest.len();
             match self.body.frame().await {
                 Some(frame) => {
                     if let Ok(data) = frame?.into_data() {

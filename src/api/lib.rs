@@ -4,6 +4,7 @@
 
 pub mod apply;
 pub mod cron;
+pub mod duplicates;
 pub mod field;
 pub mod go;
 pub mod meta;
@@ -12,6 +13,7 @@ pub mod patch;
 pub mod quantity;
 pub mod selector;
 pub mod status;
+pub mod text;
 pub mod time;
 
 /// The Kubernetes release that is served and whose behaviour is followed.

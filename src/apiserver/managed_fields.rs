@@ -3,9 +3,10 @@
 //! The rules are `mini_api::apply`'s; here is what a request brings to them.
 
 use crate::Call;
+use bytes::Bytes;
 use mini_api::apply::managers::{is_printable, is_reset};
 use mini_api::apply::{Context, Element, Failure, Managers, Set, Versions, set::Filter};
-use mini_api::{Meta, Status, Value, meta::object_mut};
+use mini_api::{Meta, Status, Value, meta::object_mut, text};
 use mini_resources::{ApplyNode, Registry, Resource};
 use serde_json::Map;
 use std::sync::LazyLock;
@@ -55,18 +56,42 @@ fn fitting_name(text: &str) -> String {
     name
 }
 
-/// Records who owns the fields of a new object, before admission.
-pub(crate) fn on_create(call: &Call, object: &mut Value) {
-    let sent = object.meta_mut().remove(FIELD).unwrap_or_default();
-    let managers = Managers::decode(&sent).unwrap_or_default();
+/// Who owns the fields of a new object, before admission: the text of `managedFields`, or where the client sent some,
+/// which are still to be validated, in the object.
+pub(crate) fn on_create(call: &Call, object: &mut Value) -> Option<Bytes> {
+    let sent = object.meta_mut().remove(FIELD);
+    let managers = sent.as_ref().map(|sent| Managers::decode(sent).unwrap_or_default()).unwrap_or_default();
     let live = nothing_yet(&call.resource);
     let managers = with_context(call, "", |context| context.update(&live, object, managers));
+    if sent.is_none() {
+        return managers.write().map(Bytes::from);
+    }
     put(object, managers);
+    None
 }
 
 /// What an object is before there is one; its kind is enough for a conversion.
 fn nothing_yet(resource: &Resource) -> Value {
     serde_json::json!({"apiVersion": resource.api_version(), "kind": resource.kind})
+}
+
+/// Who owns what is changed of an object whose owners are kept apart from it, before admission.
+pub(crate) fn on_update_apart(call: &Call, subresource: &str, new: &Value, old: &Value, kept: &[u8]) -> Option<Bytes> {
+    let managers = Managers::read(kept).unwrap_or_default();
+    updated(call, subresource, new, old, managers).write().map(Bytes::from)
+}
+
+/// Puts owners back that were kept apart.
+pub(crate) fn join(object: &mut Value, kept: Option<Bytes>) {
+    if let Some(Ok(owners)) = kept.map(|kept| text::read(&kept)) {
+        object.meta_mut().insert(FIELD.to_owned(), owners);
+    }
+}
+
+/// Whether two texts of owners say the same but for the times.
+pub(crate) fn same_but_times(a: Option<&Bytes>, b: Option<&Bytes>) -> bool {
+    let read = |text: Option<&Bytes>| text.and_then(|text| text::read(text).ok()).unwrap_or_default();
+    a == b || all_but_times(&read(a), &read(b))
 }
 
 /// Records who owns what is changed, before admission. An object without owners gets none.
@@ -90,15 +115,17 @@ fn on_update_of(call: &Call, subresource: &str, new: &mut Value, old: &Value, se
         // Clients that do not know the field must not lose it.
         Managers::decode(sent).ok().filter(|sent| !sent.is_empty()).unwrap_or_else(kept)
     };
-    if managers.is_empty() {
-        return;
-    }
-    // As upstream, where a Scale has the owners of the replicas and no others, and an object without owners gets none.
-    if subresource == "scale" && !managers.iter().any(|entry| entry.set.has(&replicas(&call.resource))) {
-        return put(new, managers);
-    }
-    let managers = with_context(call, subresource, |context| context.update(old, new, managers));
+    let managers = updated(call, subresource, new, old, managers);
     put(new, managers);
+}
+
+fn updated(call: &Call, subresource: &str, new: &Value, old: &Value, managers: Managers) -> Managers {
+    // As upstream, where a Scale has the owners of the replicas and no others, and an object without owners gets none.
+    let scaled = |managers: &Managers| managers.iter().any(|entry| entry.set.has(&replicas(&call.resource)));
+    if managers.is_empty() || subresource == "scale" && !scaled(&managers) {
+        return managers;
+    }
+    with_context(call, subresource, |context| context.update(old, new, managers))
 }
 
 /// What `config` makes of `old`, with its owners; of nothing where there is no object yet.
@@ -142,15 +169,18 @@ pub(crate) fn kind_of(object: &Value) -> String {
 /// Where nothing but the times of owners differs from the old object, they stay too.
 pub(crate) fn keep_times(new: &mut Value, old: &Value) {
     let (now, before) = (of(new), of(old));
-    let (Some(entries), Some(olds)) = (now.as_array(), before.as_array()) else { return };
-    let but_time = |a: &Value, b: &Value| equal_but(a, b, "time");
-    if now == before || entries.len() != olds.len() || !entries.iter().zip(olds).all(|(a, b)| but_time(a, b)) {
+    if now == before || !all_but_times(now, before) {
         return;
     }
     if equal_but(new, old, "metadata") && equal_but(metadata(new), metadata(old), FIELD) {
         let before = before.clone();
         new.meta_mut().insert(FIELD.to_owned(), before);
     }
+}
+
+fn all_but_times(now: &Value, before: &Value) -> bool {
+    let (Some(now), Some(before)) = (now.as_array(), before.as_array()) else { return false };
+    now.len() == before.len() && now.iter().zip(before).all(|(a, b)| equal_but(a, b, "time"))
 }
 
 fn equal_but(a: &Value, b: &Value, name: &str) -> bool {

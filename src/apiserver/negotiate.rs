@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
-use mini_api::{FieldError, FieldPath, Meta, Reason, Status, Value};
+use mini_api::{FieldError, FieldPath, Meta, Reason, Status, Value, text};
 use mini_resources::protobuf;
 use std::io::Write;
 
@@ -323,7 +323,7 @@ pub(crate) fn unsupported(sent: &str, accepted: &[&str]) -> Status {
 /// 400 if it is broken.
 pub(crate) fn parse(media: Media, bytes: &[u8]) -> Result<Value, Status> {
     match media {
-        Media::Json => serde_json::from_slice(bytes).map_err(|e| Status::bad_request(format!("json parse error: {e}"))),
+        Media::Json => text::read(bytes).map_err(|e| Status::bad_request(format!("json parse error: {e}"))),
         Media::Protobuf => {
             protobuf::decode(bytes).map_err(|e| Status::bad_request(format!("protobuf parse error: {e}")))
         }

@@ -5,7 +5,7 @@
 
 use crate::managed_fields::Owners;
 use bytes::{BufMut, Bytes, BytesMut};
-use mini_api::{Meta, Reason, Status, Value};
+use mini_api::{Meta, Reason, Status, Value, text};
 use mini_resources::Resource;
 use mini_store::{Entry, Finish};
 use serde_json::Map;
@@ -19,11 +19,18 @@ const MAX_DEPTH: usize = 100;
 pub(crate) struct Template {
     head: Vec<u8>,
     tail: Vec<u8>,
+    /// How much of it the owners of its fields take that came apart from it.
+    owners: usize,
 }
 
 impl Template {
     /// Serializes `value`, kind and metadata first. Whatever revision it has is left out.
     pub(crate) fn new(value: &Value) -> Self {
+        Self::with(value, None)
+    }
+
+    /// As [`Self::new`], with `managedFields` that are text already.
+    pub(crate) fn with(value: &Value, owners: Option<&[u8]>) -> Self {
         let mut head = Vec::with_capacity(1024);
         let empty = Map::new();
         let object = value.as_object().unwrap_or(&empty);
@@ -41,6 +48,11 @@ impl Template {
                 head.push(b',');
             }
         }
+        if let Some(owners) = owners {
+            head.extend_from_slice(b"\"managedFields\":");
+            head.extend_from_slice(owners);
+            head.push(b',');
+        }
         head.extend_from_slice(b"\"resourceVersion\":\"");
         let mut tail = Vec::with_capacity(1024);
         tail.extend_from_slice(b"\"}");
@@ -51,7 +63,7 @@ impl Template {
             }
         }
         tail.push(b'}');
-        Self { head, tail }
+        Self { head, tail, owners: owners.map_or(0, <[u8]>::len) }
     }
 
     /// Whether an object of this size may be stored: `value` is what it was made of.
@@ -60,7 +72,8 @@ impl Template {
     /// 500 with etcd's words if it is larger than what etcd takes, as upstream passes them on.
     pub(crate) fn check_size(&self, value: &Value) -> Result<(), Status> {
         // What JSON escapes and encodes is smaller upstream, where a ConfigMap full of quotes must fit as it does here.
-        if self.head.len() + self.tail.len() <= MAX_STORED || weight(value, encoded(value)) <= MAX_STORED {
+        if self.head.len() + self.tail.len() <= MAX_STORED || weight(value, encoded(value)) + self.owners <= MAX_STORED
+        {
             return Ok(());
         }
         Err(Status::new(Reason::Unknown, "etcdserver: request is too large"))
@@ -123,33 +136,39 @@ fn weight(value: &Value, encoded: &str) -> usize {
 }
 
 fn field(out: &mut Vec<u8>, name: &str, value: &Value) {
-    // Writing JSON values into memory cannot fail.
-    let _ = serde_json::to_writer(&mut *out, name);
+    text::write_str(name, out);
     out.push(b':');
-    let _ = serde_json::to_writer(&mut *out, value);
+    text::write(value, out);
 }
 
 /// The template of `value`, an object of `resource`, as it is stored.
-pub(crate) fn stored(resource: &Resource, value: &Value) -> Template {
+pub(crate) fn stored(resource: &Resource, value: &Value, owners: Option<&[u8]>) -> Template {
     if !resource.converts() {
-        return Template::new(value);
+        return Template::with(value, owners);
     }
     let mut value = value.clone();
     resource.to_stored(&mut value);
-    Template::new(&value)
+    Template::with(&value, owners)
 }
 
-/// The template of `value` as it is stored. An update that is too large with `managedFields` goes without; an apply
-/// is nothing without them.
+/// The template of `value` as it is stored, with the owners of its fields if they are apart from it. An update that is
+/// too large with `managedFields` goes without; an apply is nothing without them.
 ///
 /// # Errors
 /// As [`Template::check_size`], and 400 if it nests too deep to be read again.
-pub(crate) fn fitting(resource: &Resource, value: &mut Value, owners: Owners<'_>) -> Result<Template, Status> {
+pub(crate) fn fitting(
+    resource: &Resource,
+    value: &mut Value,
+    owners: Owners<'_>,
+    apart: Option<&[u8]>,
+) -> Result<Template, Status> {
     check_depth(value)?;
-    let template = stored(resource, value);
+    let template = stored(resource, value, apart);
     match template.check_size(value) {
-        Err(_) if owners != Owners::Given && value.meta_mut().remove("managedFields").is_some() => {
-            fitting(resource, value, owners)
+        Err(_)
+            if owners != Owners::Given && (apart.is_some() || value.meta_mut().remove("managedFields").is_some()) =>
+        {
+            fitting(resource, value, owners, None)
         }
         checked => checked.map(|()| template),
     }
@@ -157,12 +176,25 @@ pub(crate) fn fitting(resource: &Resource, value: &mut Value, owners: Owners<'_>
 
 /// The object of an entry, in the version of `resource`.
 pub(crate) fn read(resource: &Resource, entry: &Entry) -> Result<Value, Status> {
-    let mut value: Value = serde_json::from_slice(&entry.bytes)
-        .map_err(|e| Status::internal(format!("the stored object {} cannot be read: {e}", entry.key)))?;
+    let mut value = text::read(&entry.bytes).map_err(|error| unreadable(entry, &error))?;
     if resource.converts() {
         resource.read_stored(&mut value)?;
     }
     Ok(value)
+}
+
+/// As [`read`] of what needs no conversion, with `managedFields` apart, as text. To read them takes as long as all the
+/// rest, and few writes have to.
+pub(crate) fn read_apart(entry: &Entry) -> Result<(Value, Option<Bytes>), Status> {
+    let read = |text: &[u8]| text::read(text).map_err(|error| unreadable(entry, &error));
+    match text::member(&entry.bytes, text::MANAGED_FIELDS) {
+        None => Ok((read(&entry.bytes)?, None)),
+        Some(member) => Ok((read(&member.cut(&entry.bytes))?, Some(entry.bytes.slice(member.value)))),
+    }
+}
+
+fn unreadable(entry: &Entry, error: &serde_json::Error) -> Status {
+    Status::internal(format!("the stored object {} cannot be read: {error}", entry.key))
 }
 
 /// The bytes of an entry as a client of `resource` gets them: the stored ones wherever the versions agree.

@@ -1,13 +1,14 @@
 //! Options of requests: dry run, field validation, deletion, selectors.
 
-use crate::Call;
 use crate::managed_fields::MANAGER_MAX;
 use crate::negotiate::{self, Media};
 use crate::verbs::APPLY;
+use crate::{Call, object};
 use mini_api::apply::managers::is_printable;
 use mini_api::selector::{FieldSelector, LabelSelector};
 use mini_api::{FieldError, FieldPath, Meta, Reason, Status, Value};
 use mini_resources::Resource;
+use mini_store::Entry;
 use std::sync::Arc;
 
 /// What to do about fields that are unknown or given twice.
@@ -216,6 +217,37 @@ impl Filter {
     /// The one name that can match, if the path or the fields pin it.
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.as_deref().or_else(|| self.fields.as_ref()?.exact("metadata.name"))
+    }
+
+    /// Whether a stored object is selected. It is read only where its key does not tell.
+    pub(crate) fn selects(&self, entry: &Entry) -> Result<bool, Status> {
+        match self.matches_key(&entry.key) {
+            Some(matches) => Ok(matches),
+            None => Ok(self.matches(&object::read(&self.resource, entry)?)),
+        }
+    }
+
+    fn matches_key(&self, key: &str) -> Option<bool> {
+        let (above, name) = key.rsplit_once('/')?;
+        let namespace = || above.rsplit_once('/').map_or("", |(_, namespace)| namespace);
+        if self.name.as_deref().is_some_and(|wanted| wanted != name) {
+            return Some(false);
+        }
+        let mut whole = self.labels.is_none();
+        for term in self.fields.iter().flat_map(|f| &f.terms) {
+            let value = match term.path.as_str() {
+                "metadata.name" => name,
+                "metadata.namespace" => namespace(),
+                _ => {
+                    whole = false;
+                    continue;
+                }
+            };
+            if !term.matches(value) {
+                return Some(false);
+            }
+        }
+        whole.then_some(true)
     }
 
     pub(crate) fn matches(&self, object: &Value) -> bool {

@@ -11,6 +11,7 @@ use futures::io::{AsyncBufRead, AsyncBufReadExt};
 use kube::Client;
 use kube::api::{ListParams, WatchParams};
 use kube::core::{Request, Status};
+use mini_api::text;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -107,7 +108,7 @@ async fn list<K: Kind, S: Sink<K>>(client: &Client, url: &str, scope: &Scope, si
         let page = client.request_text(request).await?;
         let Page { metadata, items } = serde_json::from_str(&page).map_err(kube::Error::SerdeError)?;
         let items = items.unwrap_or_default().into_iter();
-        objects.extend(items.filter_map(|item| readable::<K>(url, item).ok()));
+        objects.extend(items.filter_map(|item| readable::<K>(url, item.get().as_bytes()).ok()));
         params.continue_token = metadata.continue_.filter(|token| !token.is_empty());
         if params.continue_token.is_none() {
             sink.replace(objects, metadata.resource_version.parse().unwrap_or_default());
@@ -171,12 +172,31 @@ struct Events {
     line: Vec<u8>,
 }
 
-#[derive(Deserialize)]
 struct Event<'a> {
-    #[serde(rename = "type")]
     kind: &'a str,
-    #[serde(borrow)]
-    object: &'a RawValue,
+    object: &'a [u8],
+}
+
+impl<'a> Event<'a> {
+    fn parse(line: &'a [u8]) -> Result<Self, kube::Error> {
+        // As the API server writes it, which saves a look at all of it; whether the object is one its decoder finds out.
+        let rest = line.strip_prefix(b"{\"type\":\"").and_then(|rest| rest.strip_suffix(b"}\n"));
+        let parts = rest.and_then(|rest| rest.split_at_checked(rest.iter().position(|b| *b == b'"')?));
+        if let Some((kind, rest)) = parts
+            && let (Ok(kind), Some(object)) = (str::from_utf8(kind), rest.strip_prefix(b"\",\"object\":"))
+        {
+            return Ok(Self { kind, object });
+        }
+        #[derive(Deserialize)]
+        struct Any<'a> {
+            #[serde(rename = "type")]
+            kind: &'a str,
+            #[serde(borrow)]
+            object: &'a RawValue,
+        }
+        let Any { kind, object } = serde_json::from_slice(line).map_err(kube::Error::SerdeError)?;
+        Ok(Self { kind, object: object.get().as_bytes() })
+    }
 }
 
 /// A part of a list, whose objects are text until each is read.
@@ -209,20 +229,20 @@ impl Events {
     async fn next(&mut self) -> Option<Result<Event<'_>, kube::Error>> {
         self.line.clear();
         match self.stream.read_until(b'\n', &mut self.line).await {
-            Ok(_) if self.line.ends_with(b"\n") => {
-                Some(serde_json::from_slice(&self.line).map_err(kube::Error::SerdeError))
-            }
+            Ok(_) if self.line.ends_with(b"\n") => Some(Event::parse(&self.line)),
             _ => None,
         }
     }
 }
 
-fn decode<T: DeserializeOwned>(object: &RawValue) -> Result<T, kube::Error> {
-    serde_json::from_str(object.get()).map_err(kube::Error::SerdeError)
+fn decode<T: DeserializeOwned>(object: &[u8]) -> Result<T, kube::Error> {
+    serde_json::from_slice(object).map_err(kube::Error::SerdeError)
 }
 
 /// An object, or where one that cannot be read stands; whoever follows goes on without it.
-fn readable<K: Kind>(url: &str, object: &RawValue) -> Result<K, Result<BareMeta, kube::Error>> {
+fn readable<K: Kind>(url: &str, object: &[u8]) -> Result<K, Result<BareMeta, kube::Error>> {
+    // Reading the owners of fields only to drop them takes as long as reading all the rest.
+    let object = &*text::without(object, text::MANAGED_FIELDS);
     decode::<K>(object).map(slim).map_err(|error| {
         let meta = decode::<Bare>(object).map(|bare| bare.metadata);
         if let Ok(BareMeta { namespace, name, .. }) = &meta {

@@ -7,7 +7,6 @@ mod check;
 mod columns;
 pub mod custom;
 pub mod defaults;
-mod duplicates;
 mod kinds;
 mod metadata;
 mod normalize;
@@ -19,9 +18,9 @@ mod schema;
 mod table;
 
 pub use columns::{Column, SCALE, human_duration, scale_cells};
-pub use duplicates::duplicate_fields;
 pub use kinds::flow::bootstrap_flow;
 pub use kinds::pod::qos_class;
+pub use mini_api::duplicates::duplicate_fields;
 pub use registry::{Group, Registry};
 pub use resource::{Hooks, Resource, Subresource};
 pub use schema::ApplyNode;

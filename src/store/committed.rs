@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// Past snapshots kept because a paginated LIST asks for the same revision page after page.
 const KEPT_SNAPSHOTS: usize = 4;
@@ -83,8 +84,9 @@ impl Committed {
         Ok(())
     }
 
-    /// Takes over a committed batch and wakes the watchers it concerns.
-    pub(crate) fn publish(&mut self, batch: &mut Batch) {
+    /// Takes over a committed batch. Answers what wakes the watchers it concerns: they look here first, so not before
+    /// others may.
+    pub(crate) fn publish(&mut self, batch: &mut Batch) -> Vec<Arc<Notify>> {
         let now = Instant::now();
         for transaction in &mut batch.transactions {
             for change in transaction.changes.drain(..) {
@@ -98,7 +100,7 @@ impl Committed {
         self.history.compact(now, |key, position| self.groups.let_go(key, position));
         let floor = self.history.floor();
         self.past.get_mut().retain(|kept| kept.revision >= floor);
-        self.groups.wake();
+        self.groups.touched()
     }
 }
 

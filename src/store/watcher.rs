@@ -62,12 +62,10 @@ impl Groups {
         }
     }
 
-    /// Wakes the watchers of every touched prefix.
-    pub(crate) fn wake(&mut self) {
-        for group in self.by_prefix.values_mut().filter(|group| group.touched) {
-            group.touched = false;
-            group.wake.notify_waiters();
-        }
+    /// What wakes the watchers of every prefix touched since the last time.
+    pub(crate) fn touched(&mut self) -> Vec<Arc<Notify>> {
+        let groups = self.by_prefix.values_mut();
+        groups.filter_map(|group| std::mem::take(&mut group.touched).then(|| Arc::clone(&group.wake))).collect()
     }
 
     fn join(&mut self, prefix: &Arc<str>, end: u64) -> Arc<Notify> {
@@ -159,6 +157,11 @@ impl Watcher {
     pub fn caught_up(&mut self) -> Option<u64> {
         let nothing = self.buffer.is_empty() && matches!(self.pull(), Pulled::Nothing);
         nothing.then_some(self.reached)
+    }
+
+    /// An event that was found along with the last one, in its turn.
+    pub fn found(&mut self) -> Option<Arc<Event>> {
+        self.buffer.pop_front()
     }
 
     fn pull(&mut self) -> Pulled {

@@ -58,7 +58,8 @@ fn commit(shared: &Shared, log: &mut Log, mut batch: Batch) {
     } else {
         log.defer(changes);
     }
-    shared.committed.write().publish(&mut batch);
+    let watchers = shared.committed.write().publish(&mut batch);
+    watchers.iter().for_each(|wake| wake.notify_waiters());
     for Transaction { answer, reply, .. } in batch.transactions {
         let _ = reply.send(Ok(answer));
     }

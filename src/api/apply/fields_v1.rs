@@ -5,7 +5,10 @@
 
 use super::element::Element;
 use super::set::{Branch, Set};
+use crate::text;
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
+use std::fmt;
 
 const SELF: &str = ".";
 /// What nests deeper is none: no object does.
@@ -41,6 +44,100 @@ fn name(element: &Element) -> String {
     }
 }
 
+/// Appends the set as the text of a `fieldsV1`.
+pub fn write(set: &Set, out: &mut Vec<u8>) {
+    write_branch(false, set, out);
+}
+
+fn write_branch(member: bool, below: &Set, out: &mut Vec<u8>) {
+    out.push(b'{');
+    if member && !below.is_empty() {
+        out.extend_from_slice(b"\".\":{},");
+    }
+    for (element, branch) in below.iter() {
+        match element {
+            Element::Field(name) => {
+                out.extend_from_slice(b"\"f:");
+                let quote = out.len();
+                text::write_str(name, out);
+                out.remove(quote);
+            }
+            other => text::write_str(&name(other), out),
+        }
+        out.push(b':');
+        write_branch(branch.member, &branch.below, out);
+        out.push(b',');
+    }
+    if out.last() == Some(&b',') {
+        out.pop();
+    }
+    out.push(b'}');
+}
+
+/// Reads as [`decode`] does, without a value in between.
+impl<'de> Deserialize<'de> for Set {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Level(0).deserialize(deserializer)?.below)
+    }
+}
+
+/// A branch, so deep.
+struct Level(usize);
+
+impl<'de> DeserializeSeed<'de> for Level {
+    type Value = Branch;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Branch, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Level {
+    type Value = Branch;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("fieldsV1")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Branch, A::Error> {
+        if self.0 > MAX_DEPTH {
+            return Err(A::Error::custom("fieldsV1 nests too deep"));
+        }
+        let mut out = Branch::default();
+        while let Some(Key(key)) = map.next_key()? {
+            let inside = map.next_value_seed(Self(self.0 + 1))?;
+            match key {
+                Some(Some(element)) => out.below.put(element, inside),
+                Some(None) => {}
+                None => out.member = true,
+            }
+        }
+        out.member |= out.below.is_empty();
+        Ok(out)
+    }
+}
+
+/// What a key stands for: none is what it is a key of, none inside is not known.
+struct Key(Option<Option<Element>>);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_str<E: Error>(self, key: &str) -> Result<Key, E> {
+                if key == SELF { Ok(Key(None)) } else { parse(key).map(Some).map(Key).map_err(E::custom) }
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
 /// The set of a `fieldsV1`.
 ///
 /// # Errors
@@ -64,7 +161,7 @@ fn decode_branch(map: &Map<String, Value>, depth: usize) -> Result<Branch, Strin
             Value::Object(inside) => decode_branch(inside, depth + 1)?,
             _ => return Err(format!("{key}: not an object")),
         };
-        out.below.put(&element, inside);
+        out.below.put(element, inside);
     }
     out.member |= out.below.is_empty();
     Ok(out)
@@ -108,6 +205,10 @@ mod tests {
         });
         let set = decode(&fields).unwrap();
         assert_eq!(encode(&set), fields);
+        let mut text = Vec::new();
+        write(&set, &mut text);
+        assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), fields);
+        assert_eq!(serde_json::from_slice::<Set>(&text).unwrap(), set);
         assert_eq!(
             set.to_string(),
             [
@@ -139,6 +240,7 @@ mod tests {
             json!({"f:a": {"f:b": null}}),
         ] {
             assert!(decode(&broken).is_err(), "{broken}");
+            assert!(serde_json::from_value::<Set>(broken.clone()).is_err(), "{broken}");
         }
     }
 
@@ -147,5 +249,6 @@ mod tests {
         let nested = |levels: usize| (0..levels).fold(json!({}), |inside, _| json!({"f:a": inside}));
         assert!(decode(&nested(90)).is_ok());
         assert!(decode(&nested(110)).unwrap_err().contains("too deep"));
+        assert!(serde_json::from_value::<Set>(nested(110)).is_err());
     }
 }

@@ -2,7 +2,10 @@
 
 use super::fields_v1;
 use super::set::Set;
+use crate::text;
+use serde::Deserialize;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -112,6 +115,69 @@ impl Managers {
         Ok(Self(decoded.into_iter().zip(kept).filter_map(|(entry, kept)| kept.then_some(entry)).collect()))
     }
 
+    /// Reads what [`Self::write`] or [`Self::encode`] made.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn read(text: &[u8]) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Stored<'a> {
+            #[serde(borrow)]
+            manager: Cow<'a, str>,
+            #[serde(borrow)]
+            operation: Cow<'a, str>,
+            #[serde(borrow)]
+            api_version: Cow<'a, str>,
+            #[serde(borrow, default)]
+            subresource: Cow<'a, str>,
+            time: Option<String>,
+            #[serde(default)]
+            fields_v1: Set,
+        }
+        let entries: Vec<Stored<'_>> = serde_json::from_slice(text)?;
+        let entry = |stored: Stored<'_>| Entry {
+            manager: stored.manager.into_owned(),
+            operation: if stored.operation == "Apply" { Operation::Apply } else { Operation::Update },
+            api_version: stored.api_version.into_owned(),
+            subresource: stored.subresource.into_owned(),
+            time: stored.time,
+            set: stored.fields_v1,
+        };
+        Ok(Self(entries.into_iter().map(entry).collect()))
+    }
+
+    /// As the text of `metadata.managedFields`, in upstream's order; none where there are none.
+    #[must_use]
+    pub fn write(mut self) -> Option<Vec<u8>> {
+        self.0.sort_by(|a, b| a.order().cmp(&b.order()));
+        let mut out = Vec::with_capacity(512);
+        for entry in &self.0 {
+            out.push(if out.is_empty() { b'[' } else { b',' });
+            out.extend_from_slice(b"{\"apiVersion\":");
+            text::write_str(&entry.api_version, &mut out);
+            out.extend_from_slice(b",\"fieldsType\":\"FieldsV1\",\"fieldsV1\":");
+            fields_v1::write(&entry.set, &mut out);
+            let texts = [
+                ("manager", entry.manager.as_str()),
+                ("operation", entry.operation.as_str()),
+                ("subresource", &entry.subresource),
+                ("time", entry.time.as_deref().unwrap_or_default()),
+            ];
+            for (name, value) in texts.into_iter().filter(|(name, value)| *name == "manager" || !value.is_empty()) {
+                out.push(b',');
+                text::write_str(name, &mut out);
+                out.push(b':');
+                text::write_str(value, &mut out);
+            }
+            out.push(b'}');
+        }
+        (!out.is_empty()).then(|| {
+            out.push(b']');
+            out
+        })
+    }
+
     /// As `metadata.managedFields`, in upstream's order; none where there are none.
     #[must_use]
     pub fn encode(mut self) -> Option<Value> {
@@ -164,6 +230,9 @@ impl Managers {
 /// Whether a character may be in a manager's name: Go's `unicode.IsPrint`.
 #[must_use]
 pub fn is_printable(c: char) -> bool {
+    if c.is_ascii() {
+        return !c.is_ascii_control();
+    }
     // What Rust escapes in the middle of a text is what does not print, and what ends a literal.
     matches!(c, '"' | '\'' | '\\') || format!("a{c}").escape_debug().count() == 2
 }
@@ -194,13 +263,17 @@ mod tests {
         let given = json!([status, entry("b", "Update", early), entry("z", "Apply", late), entry("a", "Update", late)]);
         let managers = Managers::decode(&given).unwrap();
         let sorted = json!([given[2], given[1], given[3], given[0]]);
-        assert_eq!(managers.clone().encode(), Some(sorted));
+        assert_eq!(managers.clone().encode(), Some(sorted.clone()));
+        let text = managers.clone().write().unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), sorted);
+        assert_eq!(Managers::read(&text).unwrap().encode(), Some(sorted));
         let names: Vec<String> = managers.iter().map(ToString::to_string).collect();
         assert_eq!(
             names,
             [r#""a" with subresource "status" using v1"#, r#""b" using v1"#, r#""z""#, r#""a" using v1"#]
         );
         assert_eq!(Managers::decode(&json!([])).unwrap().encode(), None);
+        assert_eq!(Managers::default().write(), None);
     }
 
     #[test]

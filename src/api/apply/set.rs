@@ -19,7 +19,7 @@ pub(crate) struct Branch {
 impl Branch {
     pub(crate) const MEMBER: Self = Self { member: true, below: Set(Vec::new()) };
 
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         !self.member && self.below.is_empty()
     }
 }
@@ -54,16 +54,16 @@ impl Set {
     }
 
     /// Adds a branch at an element that may be there already.
-    pub(crate) fn put(&mut self, element: &Element, branch: Branch) {
+    pub(crate) fn put(&mut self, element: Element, branch: Branch) {
         if branch.is_empty() {
             return;
         }
         // Most sets are made in their order.
-        if self.0.last().is_none_or(|(last, _)| last < element) {
-            self.0.push((element.clone(), branch));
+        if self.0.last().is_none_or(|(last, _)| *last < element) {
+            self.0.push((element, branch));
             return;
         }
-        let old = self.branch_mut(element);
+        let old = self.branch_mut(&element);
         old.member |= branch.member;
         old.below = if old.below.is_empty() { branch.below } else { old.below.union(&branch.below) };
     }

@@ -142,7 +142,7 @@ fn fields<S: ApplySchema>(schema: &S, value: &Value) -> Branch {
                 let is_item = matches!(child, Child::Item(_) | Child::Unknown);
                 let mut inside = child.schema().map_or(Branch::MEMBER, |child| fields(&child, value));
                 inside.member |= is_item || value.is_null() || value.as_object().is_some_and(Map::is_empty);
-                out.below.put(&Element::field(name), inside);
+                out.below.put(Element::field(name), inside);
             }
         }
         (Node::Set | Node::KeyedList, Value::Array(items)) => {
@@ -153,7 +153,7 @@ fn fields<S: ApplySchema>(schema: &S, value: &Value) -> Branch {
                     _ => Branch::default(),
                 };
                 inside.member = true;
-                out.below.put(&element, inside);
+                out.below.put(element, inside);
             }
         }
         _ => {}
@@ -211,10 +211,17 @@ struct Diff {
 }
 
 impl Diff {
-    fn put(&mut self, element: &Element, inside: Self) {
-        self.removed.below.put(element, inside.removed);
-        self.modified.below.put(element, inside.modified);
-        self.added.below.put(element, inside.added);
+    /// What differs at an element. In most nothing does, in the others mostly in one way.
+    fn put(&mut self, element: impl FnOnce() -> Element, inside: Self) {
+        let Self { removed, modified, added } = self;
+        let ways = [(removed, inside.removed), (modified, inside.modified), (added, inside.added)];
+        let mut ways = ways.into_iter().filter(|(_, branch)| !branch.is_empty());
+        let Some((first, branch)) = ways.next() else { return };
+        let element = element();
+        for (other, branch) in ways {
+            other.below.put(element.clone(), branch);
+        }
+        first.below.put(element, branch);
     }
 
     fn leaf(&mut self, old: Option<&Value>, new: Option<&Value>) {
@@ -257,7 +264,7 @@ fn walk<S: ApplySchema>(schema: &S, node: Node, old: Option<&Value>, new: Option
             }
             let added = is.into_iter().flatten().filter(|(name, _)| was.is_none_or(|was| !was.contains_key(*name)));
             for (name, _) in was.into_iter().flatten().chain(added) {
-                out.put(&Element::field(name), field(schema, name, was, is));
+                out.put(|| Element::field(name), field(schema, name, was, is));
             }
             false
         }
@@ -272,7 +279,7 @@ fn walk<S: ApplySchema>(schema: &S, node: Node, old: Option<&Value>, new: Option
             for element in was.keys().chain(is.keys().filter(|element| !was.contains_key(element))) {
                 let (was, is) =
                     (was.get(element).map_or(&[][..], Vec::as_slice), is.get(element).map_or(&[][..], Vec::as_slice));
-                out.put(element, elements(schema, was, is));
+                out.put(|| element.clone(), elements(schema, was, is));
             }
             false
         }

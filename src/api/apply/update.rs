@@ -218,6 +218,9 @@ impl<S: ApplySchema> Context<'_, S> {
 
     /// Owners as the schemas are now.
     fn reconciled(&self, live: &Value, mut managers: Managers) -> Managers {
+        if managers.is_empty() {
+            return managers;
+        }
         let mut schemas = BTreeMap::from([(self.api_version.to_owned(), Some(self.schema.clone()))]);
         for entry in &mut managers.0 {
             let schema = schemas.entry(entry.api_version.clone());

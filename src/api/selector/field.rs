@@ -10,6 +10,14 @@ pub struct FieldTerm {
     pub value: String,
 }
 
+impl FieldTerm {
+    /// Whether it holds where its field has this value.
+    #[must_use]
+    pub fn matches(&self, value: &str) -> bool {
+        (value == self.value) == self.equal
+    }
+}
+
 /// Terms on the selectable fields of a kind, all of which must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldSelector {
@@ -47,7 +55,7 @@ impl FieldSelector {
     /// Whether all terms hold; `field` answers the value at a path, empty when absent.
     #[must_use]
     pub fn matches(&self, field: impl Fn(&str) -> String) -> bool {
-        self.terms.iter().all(|t| (field(&t.path) == t.value) == t.equal)
+        self.terms.iter().all(|t| t.matches(&field(&t.path)))
     }
 
     /// The value that `path` must equal, where one term says so.

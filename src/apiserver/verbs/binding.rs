@@ -49,7 +49,7 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
         notices: Notices::default(),
     };
     let change = |old: &Value| Ok((bound(old, &binding, node)?, Warnings::new()));
-    let write = Write { subresource: "binding", dry_run: options.dry_run, owners: Owners::Given };
+    let write = Write { owners: Owners::Given, ..Write::new("binding", options.dry_run) };
     change_object(&inner, write, change).await?;
     let answer = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     output.respond(StatusCode::CREATED, Bytes::from(answer.to_string()))

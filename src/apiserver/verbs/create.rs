@@ -69,9 +69,10 @@ pub(crate) async fn object(call: &Call, mut object: Value, dry_run: bool, owners
     if let Some(base) = &generate {
         meta.insert("name".to_owned(), generated(base).into());
     }
-    if matches!(owners, Owners::Update(_)) {
-        managed_fields::on_create(call, &mut object);
-    }
+    let apart = match owners {
+        Owners::Update(_) => managed_fields::on_create(call, &mut object),
+        Owners::Given => None,
+    };
     let name = object.name().to_owned();
     let mut request = Request { dry_run, ..Request::new(call, Operation::Create, &name, &mut object) };
     admission::mutate(&mut request).await?;
@@ -85,7 +86,8 @@ pub(crate) async fn object(call: &Call, mut object: Value, dry_run: bool, owners
     let _turn = quota::admit(call, &object, None, "").await?;
     // Admission may have taken its time.
     check_kind(call, object.name())?;
-    store(call, object, generate.as_deref(), dry_run, owners).await
+    let fitting = |object: &mut Value| object::fitting(resource, object, owners, apart.as_deref());
+    store(call, object, generate.as_deref(), dry_run, fitting).await
 }
 
 /// Puts the object, and what is allocated with it, in one transaction.
@@ -94,7 +96,7 @@ async fn store(
     mut object: Value,
     generate: Option<&str>,
     dry_run: bool,
-    owners: Owners<'_>,
+    fitting: impl Fn(&mut Value) -> Result<object::Template, Status>,
 ) -> Result<Bytes, Status> {
     let resource = &*call.resource;
     let mut attempt = 0;
@@ -107,7 +109,7 @@ async fn store(
             ops = allocate::plan(&call.server, &mut copy, None)?;
             allocated = Some(copy);
         }
-        let template = object::fitting(resource, allocated.as_mut().unwrap_or(&mut object), owners)?;
+        let template = fitting(allocated.as_mut().unwrap_or(&mut object))?;
         let key: Arc<str> = object_key(resource, &call.info.namespace, object.name()).into();
         if dry_run {
             if call.server.store.snapshot().get(&key).is_some() {

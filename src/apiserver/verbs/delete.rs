@@ -89,7 +89,7 @@ pub(crate) async fn object(call: &Call, name: &str, options: &DeleteOptions) -> 
             Step::Put(value) => (value, false),
             Step::Remove(value) => (value, true),
         };
-        let template = object::stored(resource, &value);
+        let template = object::stored(resource, &value, None);
         if options.dry_run {
             let bytes = template.at(&entry.revision.to_string());
             return Ok(Deleted { gone, object: value, bytes });

@@ -83,7 +83,7 @@ async fn change(
         if !edit(&mut value, &entry)? {
             return Ok(None);
         }
-        let finish = object::stored(resource, &value).finish();
+        let finish = object::stored(resource, &value, None).finish();
         let op = Op::Put { key: key.clone(), expect: Expect::Revision(entry.revision), finish };
         match call.server.store.write(vec![op]).await {
             Ok(written) => return Ok(written.first().map(|entry| entry.revision)),

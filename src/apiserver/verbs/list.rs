@@ -169,11 +169,7 @@ fn page(
 
 /// The bytes of an entry that the filter lets through.
 fn selected(resource: &Resource, filter: &Filter, entry: &Entry) -> Result<Option<Bytes>, Status> {
-    if filter.is_everything() {
-        return object::bytes(resource, entry).map(Some);
-    }
-    let value = object::read(resource, entry)?;
-    if filter.matches(&value) { object::bytes(resource, entry).map(Some) } else { Ok(None) }
+    filter.selects(entry)?.then(|| object::bytes(resource, entry)).transpose()
 }
 
 fn metadata(revision: &str, token: Option<&str>, remaining: Option<usize>) -> Value {

@@ -48,6 +48,16 @@ impl Patch {
         Ok(make(value))
     }
 
+    /// Whether it comes to the same if it does not see the `managedFields` of the object.
+    fn is_blind(&self) -> bool {
+        match self {
+            Self::Json(_) => false,
+            Self::Merge(patch) | Self::Strategic(patch) => {
+                patch.get("metadata").is_none_or(|meta| meta.get("managedFields").is_none())
+            }
+        }
+    }
+
     /// The object that the patch makes of `old`.
     pub(super) fn apply(&self, resource: &Resource, old: &Value) -> Result<Value, Status> {
         match self {
@@ -87,7 +97,8 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
         }
         Ok((new, warnings))
     };
-    let changed = change_object(call, Write::new(&call.info.subresource, options.dry_run), change).await?;
+    let write = Write { apart: patch.is_blind(), ..Write::new(&call.info.subresource, options.dry_run) };
+    let changed = change_object(call, write, change).await?;
     let mut response = get::answer(call, output, StatusCode::OK, &changed.bytes)?;
     super::warn(&mut response, &changed.warnings);
     Ok(response)

@@ -47,7 +47,8 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
         return Ok(response);
     }
     let change = |_: &Value| Ok((object.clone(), Warnings::new()));
-    let changed = change_object(call, Write::new(&call.info.subresource, options.dry_run), change).await?;
+    let write = Write { apart: true, ..Write::new(&call.info.subresource, options.dry_run) };
+    let changed = change_object(call, write, change).await?;
     let mut response = get::answer(call, output, StatusCode::OK, &changed.bytes)?;
     super::warn(&mut response, &warnings);
     Ok(response)
@@ -85,12 +86,14 @@ pub(crate) struct Write<'a> {
     pub(crate) subresource: &'a str,
     pub(crate) dry_run: bool,
     pub(crate) owners: Owners<'a>,
+    /// What changes the object does not look at `managedFields`, though it may bring some.
+    pub(crate) apart: bool,
 }
 
 impl<'a> Write<'a> {
     /// A client's update through a subresource.
     pub(crate) fn new(subresource: &'a str, dry_run: bool) -> Self {
-        Self { subresource, dry_run, owners: Owners::Update(subresource) }
+        Self { subresource, dry_run, owners: Owners::Update(subresource), apart: false }
     }
 }
 
@@ -107,11 +110,18 @@ pub(crate) async fn change_object(
     let mut current = call.server.store.snapshot().get(&key);
     for attempt in 0..ATTEMPTS {
         let entry = current.ok_or_else(|| call.not_found())?;
-        let mut old = object::read(resource, &entry)?;
+        let (mut old, mut kept) = if write.apart && !resource.converts() {
+            object::read_apart(&entry)?
+        } else {
+            (object::read(resource, &entry)?, None)
+        };
         let (mut new, warnings) = change(&old)?;
+        if new.get("metadata").is_some_and(|meta| meta.get("managedFields").is_some()) {
+            managed_fields::join(&mut old, kept.take());
+        }
         decode::settle_namespace(call, resource.namespaced, &mut new)?;
         check_preconditions(resource, &mut new, &old, &entry)?;
-        admit_and_validate(call, write, &mut new, &mut old).await?;
+        let apart = admit_and_validate(call, write, &mut new, &mut old, kept.as_ref()).await?;
         let _turn = quota::admit(call, &new, Some(&old), subresource).await?;
         new.meta_mut().insert("resourceVersion".to_owned(), entry.revision.to_string().into());
 
@@ -121,11 +131,14 @@ pub(crate) async fn change_object(
         }
         managed_fields::keep_times(&mut new, &old);
         let remove = ready_to_go(resource, &new, &old);
-        if new == old && !remove {
+        if !remove && new == old && managed_fields::same_but_times(apart.as_ref(), kept.as_ref()) {
             return Ok(Changed { bytes: object::bytes(resource, &entry)?, warnings });
         }
-        let template =
-            if remove { object::stored(resource, &new) } else { object::fitting(resource, &mut new, write.owners)? };
+        let template = if remove {
+            object::stored(resource, &new, apart.as_deref())
+        } else {
+            object::fitting(resource, &mut new, write.owners, apart.as_deref())?
+        };
         if dry_run {
             return Ok(Changed { bytes: as_dry_run(resource, &template.at(&entry.revision.to_string()))?, warnings });
         }
@@ -191,16 +204,27 @@ fn check_preconditions(resource: &Resource, new: &mut Value, old: &Value, entry:
     }
 }
 
-async fn admit_and_validate(call: &Call, write: Write<'_>, new: &mut Value, old: &mut Value) -> Result<(), Status> {
+/// Answers the new owners, if they are `kept` apart.
+async fn admit_and_validate(
+    call: &Call,
+    write: Write<'_>,
+    new: &mut Value,
+    old: &mut Value,
+    kept: Option<&Bytes>,
+) -> Result<Option<Bytes>, Status> {
     let resource = &*call.resource;
     let Write { subresource, dry_run, .. } = write;
     if subresource == "binding" {
         // A binding writes what no user may; there is nothing of a user's in it to check.
-        return Ok(());
+        return Ok(None);
     }
     resource.default(new);
+    let mut apart = None;
     if let Owners::Update(through) = write.owners {
-        managed_fields::on_update(call, through, new, old);
+        match kept {
+            Some(kept) => apart = managed_fields::on_update_apart(call, through, new, old, kept),
+            None => managed_fields::on_update(call, through, new, old),
+        }
     }
     let old = &*old;
     let name = &call.info.name;
@@ -215,7 +239,8 @@ async fn admit_and_validate(call: &Call, write: Write<'_>, new: &mut Value, old:
     }
     let mut request =
         Request { subresource, old: Some(old), dry_run, ..Request::new(call, Operation::Update, name, new) };
-    admission::validate(&mut request).await
+    admission::validate(&mut request).await?;
+    Ok(apart)
 }
 
 /// True if this change took the last reason why a deleted object is still there.

@@ -149,9 +149,8 @@ impl Stream {
                 () = self.draining.cancelled() => self.watcher = None,
                 event = watcher.next() => match event {
                     Some(event) => {
-                        if let Some(frame) = self.event(&event) {
-                            self.told = event.entry.revision;
-                            return Some(frame);
+                        if let Some(piece) = self.piece(&event) {
+                            return Some(piece);
                         }
                     }
                     None => self.watcher = None,
@@ -180,11 +179,21 @@ impl Stream {
             if !self.concerns(&entry) {
                 continue;
             }
-            match self.form.initial(&entry) {
-                Ok(Some(frame)) => piece.put_slice(&frame),
-                Ok(None) => {}
-                Err(status) => piece.put_slice(&self.form.error(&status)),
+            if let Err(status) = self.form.initial(&entry, &mut piece) {
+                piece.put_slice(&self.form.error(&status));
             }
+        }
+        (!piece.is_empty()).then(|| piece.freeze())
+    }
+
+    /// This event and those that came with it; None if the filter lets none of them through.
+    fn piece(&mut self, event: &Event) -> Option<Bytes> {
+        let mut piece = BytesMut::new();
+        self.event(event, &mut piece);
+        while piece.len() < PIECE
+            && let Some(event) = self.watcher.as_mut().and_then(Watcher::found)
+        {
+            self.event(&event, &mut piece);
         }
         (!piece.is_empty()).then(|| piece.freeze())
     }
@@ -194,14 +203,18 @@ impl Stream {
         self.exact_prefix.ends_with('/') || *entry.key == *self.exact_prefix
     }
 
-    fn event(&mut self, event: &Arc<Event>) -> Option<Bytes> {
+    fn event(&mut self, event: &Event, out: &mut BytesMut) {
         if !self.concerns(&event.entry) {
-            return None;
+            return;
         }
-        self.form.event(event).unwrap_or_else(|status| {
+        let before = out.len();
+        if let Err(status) = self.form.event(event, out) {
             self.watcher = None;
-            Some(self.form.error(&status))
-        })
+            out.put_slice(&self.form.error(&status));
+        }
+        if out.len() > before {
+            self.told = event.entry.revision;
+        }
     }
 }
 
@@ -215,29 +228,23 @@ struct Form {
 }
 
 impl Form {
-    fn initial(&mut self, entry: &Entry) -> Result<Option<Bytes>, Status> {
-        if !self.filter.is_everything() && !self.filter.matches(&object::read(&self.resource, entry)?) {
-            return Ok(None);
+    fn initial(&mut self, entry: &Entry, out: &mut BytesMut) -> Result<(), Status> {
+        if !self.filter.selects(entry)? {
+            return Ok(());
         }
-        self.frame("ADDED", &object::bytes(&self.resource, entry)?, self.output).map(Some)
+        self.frame("ADDED", &object::bytes(&self.resource, entry)?, self.output, out)
     }
 
     /// The event as this watch sees it: leaving the selection is a deletion, entering it an addition.
-    fn event(&mut self, event: &Event) -> Result<Option<Bytes>, Status> {
+    fn event(&mut self, event: &Event, out: &mut BytesMut) -> Result<(), Status> {
         let deleted = event.kind == EventKind::Delete;
-        let is_in = |form: &Self, entry: &Entry| -> Result<bool, Status> {
-            Ok(form.filter.is_everything() || form.filter.matches(&object::read(&form.resource, entry)?))
-        };
-        let now = !deleted && is_in(self, &event.entry)?;
-        let before = match &event.prev {
-            Some(prev) => is_in(self, prev)?,
-            None => false,
-        };
+        let now = !deleted && self.filter.selects(&event.entry)?;
+        let before = event.prev.as_ref().map_or(Ok(false), |prev| self.filter.selects(prev))?;
         let kind = match (before, now) {
             (false, true) => "ADDED",
             (true, true) => "MODIFIED",
             (true, false) => "DELETED",
-            (false, false) => return Ok(None),
+            (false, false) => return Ok(()),
         };
         let bytes = if kind == "DELETED" && !deleted {
             // It left the selection: the client gets its state from before, at the revision at which it left.
@@ -247,10 +254,10 @@ impl Form {
         } else {
             object::bytes(&self.resource, &event.entry)?
         };
-        self.frame(kind, &bytes, self.output).map(Some)
+        self.frame(kind, &bytes, self.output, out)
     }
 
-    fn frame(&mut self, kind: &str, object: &Bytes, output: Output) -> Result<Bytes, Status> {
+    fn frame(&mut self, kind: &str, object: &Bytes, output: Output, out: &mut BytesMut) -> Result<(), Status> {
         let shaped = match output.shape {
             // An event's object is no list: upstream leaves it as it is.
             Shape::Object | Shape::MetadataList => object.clone(),
@@ -263,7 +270,8 @@ impl Form {
                 table::table(output, columns, &json!({"resourceVersion": version}), &[row])
             }
         };
-        Ok(self.enclose(kind, &shaped))
+        self.enclose(kind, &shaped, out);
+        Ok(())
     }
 
     /// A bookmark: an object of the kind with nothing but a revision.
@@ -279,33 +287,36 @@ impl Form {
         }
         let object =
             json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(), "metadata": metadata});
-        let frame = self.frame("BOOKMARK", &Bytes::from(object.to_string()), output);
-        frame.unwrap_or_else(|status| self.error(&status))
+        let mut out = BytesMut::new();
+        match self.frame("BOOKMARK", &Bytes::from(object.to_string()), output, &mut out) {
+            Ok(()) => out.freeze(),
+            Err(status) => self.error(&status),
+        }
     }
 
-    fn enclose(&self, kind: &str, object: &Bytes) -> Bytes {
+    fn enclose(&self, kind: &str, object: &Bytes, out: &mut BytesMut) {
         if !self.output.protobuf {
-            return enclose(kind, object);
+            out.reserve(object.len() + kind.len() + 24);
+            for part in [b"{\"type\":\"", kind.as_bytes(), b"\",\"object\":", object, b"}\n"] {
+                out.put_slice(part);
+            }
+            return;
         }
         let value = serde_json::from_slice(object).map_err(|e| e.to_string());
         let frame = value.and_then(|value| protobuf::watch_frame(kind, &value)).or_else(|why| {
             let status = Status::internal(why);
             protobuf::watch_frame("ERROR", &status.to_value())
         });
-        frame.map(Bytes::from).unwrap_or_default()
+        out.put_slice(&frame.unwrap_or_default());
+    }
+
+    fn enclosed(&self, kind: &str, object: &Bytes) -> Bytes {
+        let mut out = BytesMut::new();
+        self.enclose(kind, object, &mut out);
+        out.freeze()
     }
 
     fn error(&self, status: &Status) -> Bytes {
-        self.enclose("ERROR", &Bytes::from(status.to_value().to_string()))
+        self.enclosed("ERROR", &Bytes::from(status.to_value().to_string()))
     }
-}
-
-fn enclose(kind: &str, object: &Bytes) -> Bytes {
-    let mut out = BytesMut::with_capacity(object.len() + kind.len() + 24);
-    out.put_slice(b"{\"type\":\"");
-    out.put_slice(kind.as_bytes());
-    out.put_slice(b"\",\"object\":");
-    out.put_slice(object);
-    out.put_slice(b"}\n");
-    out.freeze()
 }
