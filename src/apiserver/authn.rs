@@ -5,6 +5,7 @@
 
 pub mod impersonation;
 mod service_account;
+pub mod token_file;
 mod x509;
 
 use crate::tokens::Keys;

@@ -5,7 +5,7 @@
 
 pub mod bootstrap;
 pub mod escalation;
-mod feed;
+pub(crate) mod feed;
 mod node;
 mod policy;
 mod roles;

@@ -1,8 +1,8 @@
 //! What is served: `/api`, `/apis` and below, plain and aggregated, made from the table.
 
+use crate::ApiServer;
 use crate::body::{self, Body};
 use crate::negotiate::{self, Output};
-use crate::{ApiServer, Config};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use mini_api::{Status, Value};
@@ -23,7 +23,7 @@ pub(crate) fn serve(server: &ApiServer, path: &str, headers: &HeaderMap) -> Opti
         ["api" | "apis"] if wants_aggregated(headers) => {
             return Some(Ok(aggregated(registry, parts[0] == "api", headers)));
         }
-        ["api"] => versions(&server.config, registry),
+        ["api"] => versions(server, registry),
         ["apis"] => json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": named_groups(registry)}),
         ["apis", group] => {
             let mut value = named_groups(registry).into_iter().find(|g| g["name"] == **group)?;
@@ -49,9 +49,9 @@ fn wants_aggregated(headers: &HeaderMap) -> bool {
     })
 }
 
-fn versions(config: &Config, registry: &Registry) -> Value {
+fn versions(server: &ApiServer, registry: &Registry) -> Value {
     let versions = registry.groups().into_iter().find(|g| g.name.is_empty()).map(|g| g.versions).unwrap_or_default();
-    let address = std::net::SocketAddr::new(config.advertise, config.listen.port()).to_string();
+    let address = server.advertised().to_string();
     json!({"kind": "APIVersions", "versions": versions,
            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]})
 }

@@ -1,25 +1,26 @@
 //! The pipeline: who, what, may they, then the verb. Each filter is one step of [`serve_as`], in upstream's order.
 
 use crate::authn::impersonation::impersonate;
-use crate::authz::{Attributes, MASTERS};
+use crate::authz::Attributes;
 use crate::body::{self, Body};
 use crate::call::{Notices, Query};
+use crate::flow::bodies::Charge;
+use crate::flow::{Flow, Refusal, Seat};
 use crate::listener::Peer;
-use crate::metrics::{self, Labels};
+use crate::metrics::{self, Labels, Running};
 use crate::{ApiServer, Call, RequestInfo, UserInfo, discovery, health, negotiate, openapi, stream, tokens, verbs};
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use mini_api::{FieldSelector, Reason, Status};
 use mini_resources::Resource;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// How long a request that is not long-running may take, once its body is here; and how long that may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-const READING: usize = 400;
-const MUTATING: usize = 200;
+/// Upstream's `Audit-ID`.
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,67 +30,23 @@ pub(crate) enum Origin {
     Inside,
 }
 
-/// Requests in flight: upstream's `--max-requests-inflight` and `--max-mutating-requests-inflight`. Components of this
-/// process have their own, so that clients cannot keep the node itself from working.
-pub(crate) struct Limits {
-    wire: Permits,
-    inside: Permits,
-}
-
-struct Permits {
-    reading: Semaphore,
-    mutating: Semaphore,
-}
-
-impl Permits {
-    fn new() -> Self {
-        Self { reading: Semaphore::new(READING), mutating: Semaphore::new(MUTATING) }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { wire: Permits::new(), inside: Permits::new() }
-    }
-}
-
-impl Limits {
-    /// Requests in flight: reading, mutating.
-    pub(crate) fn in_flight(&self) -> (usize, usize) {
-        let taken = |most: usize, of: fn(&Permits) -> &Semaphore| {
-            [&self.wire, &self.inside].into_iter().map(|permits| most - of(permits).available_permits()).sum::<usize>()
-        };
-        (taken(READING, |permits| &permits.reading), taken(MUTATING, |permits| &permits.mutating))
-    }
-
-    fn enter(
-        &self,
-        origin: Origin,
-        info: &RequestInfo,
-        user: &UserInfo,
-    ) -> Result<Option<SemaphorePermit<'_>>, Status> {
-        if info.long_running() {
-            return Ok(None);
-        }
-        let permits = if origin == Origin::Wire { &self.wire } else { &self.inside };
-        let reading = matches!(info.verb.as_str(), "get" | "list");
-        let limit = if reading { &permits.reading } else { &permits.mutating };
-        match limit.try_acquire() {
-            Ok(permit) => Ok(Some(permit)),
-            // Whoever is to mend an overloaded server must get in.
-            Err(_) if user.is_in(MASTERS) => Ok(None),
-            Err(_) => {
-                let why = "too many requests, please try again later";
-                let mut status = Status::new(Reason::TooManyRequests, why);
-                status.retry_after_seconds = Some(1);
-                Err(status)
-            }
-        }
-    }
-}
-
 /// A request from the wire: authenticates it and passes it on.
-pub async fn serve(server: Arc<ApiServer>, peer: Peer, mut request: Request<Body>) -> Response<Body> {
+pub async fn serve(server: Arc<ApiServer>, peer: Peer, request: Request<Body>) -> Response<Body> {
+    let id = request.headers().get(AUDIT_ID).filter(|id| !id.is_empty()).cloned().unwrap_or_else(new_audit_id);
+    let mut response = authenticated(server, peer, request).await;
+    let headers = response.headers_mut();
+    headers.entry(AUDIT_ID).or_insert(id);
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// The name of a request, by which its client can find it in the audit log.
+fn new_audit_id() -> HeaderValue {
+    let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string();
+    HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("none"))
+}
+
+async fn authenticated(server: Arc<ApiServer>, peer: Peer, mut request: Request<Body>) -> Response<Body> {
     match server.authn.authenticate(request.headers(), peer.certificates.as_deref()).await {
         Ok(user) => {
             let user = user.unwrap_or_else(UserInfo::anonymous);
@@ -116,15 +73,28 @@ pub(crate) async fn serve_as(
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
     let line = tracing::enabled!(tracing::Level::DEBUG).then(|| (user.clone(), request.uri().to_string()));
-    let mut labels = Labels::of(&server.registry.current(), &info);
+    let labels = Labels::of(&server.registry.current(), &info, &query, request.headers());
+    let long_running = info.long_running();
+    let method = (origin == Origin::Inside).then(|| request.method().clone());
     let accept = request.headers().get(http::header::ACCEPT).cloned();
-    let response = filtered(&server, user, origin, info, query, request).await;
-    let response = response.unwrap_or_else(|status| negotiate::failure(accept, &status));
-    labels.code = response.status().as_u16();
+    let flow = server.flow.classify(&user, &info);
+    let response = filtered(&server, user, origin, info, query, request, flow.as_ref()).await;
+    let mut response = response.unwrap_or_else(|status| negotiate::failure(accept, &status));
+    let code = response.status().as_u16();
     if let Some((user, uri)) = line {
-        tracing::debug!(verb = labels.verb, uri, user = user.name, code = labels.code, took = ?started.elapsed(), "request");
+        tracing::debug!(verb = labels.verb, uri, user = user.name, code, took = ?started.elapsed(), "request");
     }
-    server.metrics.count(labels, started.elapsed());
+    match (method, &flow) {
+        (Some(method), _) => server.metrics.count_inside(&method, code),
+        (None, Some(flow)) => flow.write(response.headers_mut()),
+        (None, None) => {}
+    }
+    if long_running {
+        let running = Running::new(&server, &labels);
+        response = response.map(|body| body::holding(body, running));
+    }
+    let bytes = http_body::Body::size_hint(response.body()).exact();
+    server.metrics.count(labels, code, started.elapsed(), bytes);
     response
 }
 
@@ -135,11 +105,12 @@ async fn filtered(
     info: RequestInfo,
     query: Query,
     mut request: Request<Body>,
+    flow: Option<&Flow>,
 ) -> Result<Response<Body>, Status> {
     // Audit, once there is a sink, stands here: it sees the user and what is asked, allowed or not.
     authorize(server, &user, &info, &query)?;
     if !info.resource_request {
-        let _permit = server.limits.enter(origin, &info, &user)?;
+        let Ok(_seat) = seat(server, flow, &info).await else { return Ok(too_many_requests()) };
         return other_path(server, &info, &query, &request);
     }
     let resource = resolve(server, &info)?;
@@ -152,15 +123,30 @@ async fn filtered(
     }
     // A client that is slow to say what it wants must not keep others waiting.
     let body = std::mem::replace(request.body_mut(), body::full(""));
+    let mut charge = Charge::new(&server.bodies, &call.user.name);
     let body = match call.info.verb.as_str() {
         "get" | "list" | "watch" => Bytes::new(),
-        _ => in_time(negotiate::read_body(body)).await?,
+        _ => in_time(negotiate::read_body(body, &mut charge)).await?,
     };
-    let _permit = server.limits.enter(origin, &call.info, &call.user)?;
+    let Ok(_seat) = seat(server, flow, &call.info).await else { return Ok(too_many_requests()) };
     if call.info.long_running() {
         return verbs::dispatch(call, body).await;
     }
     in_time(verbs::dispatch(call, body)).await
+}
+
+async fn seat(server: &ApiServer, flow: Option<&Flow>, info: &RequestInfo) -> Result<Option<Seat>, Refusal> {
+    let Some(flow) = flow else { return Ok(None) };
+    let mutating = !matches!(info.verb.as_str(), "get" | "list" | "watch" | "head");
+    server.flow.enter(flow, mutating).await.map(Some)
+}
+
+/// Not a Status, as upstream: client-go tries again by code and header.
+fn too_many_requests() -> Response<Body> {
+    let why = "Too many requests, please try again later.";
+    let mut response = health::error(StatusCode::TOO_MANY_REQUESTS, why);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
@@ -199,16 +185,30 @@ fn other_path(
     match path {
         "/" => return Ok(paths(server)),
         "/version" | "/version/" => return Ok(health::version()),
-        "/metrics" => return Ok(metrics::serve(server)),
         _ => {}
     }
-    if let Some(response) = health::serve(server, path, query).or_else(|| tokens::discovery(server, path)) {
+    let response = health::serve(server, path, query).or_else(|| metrics::serve(server, path));
+    if let Some(response) = response.or_else(|| tokens::discovery(server, path)) {
         return Ok(response);
     }
     discovery::serve(server, path, headers)
         .or_else(|| openapi::serve(server, path, query, headers))
         .unwrap_or_else(|| Err(no_such_path()))
 }
+
+/// What there is beside the API.
+const OTHERS: [&str; 10] = [
+    "/.well-known/openid-configuration",
+    "/healthz",
+    "/livez",
+    "/metrics",
+    "/metrics/slis",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openid/v1/jwks",
+    "/readyz",
+    "/version",
+];
 
 /// `/`: the paths there are.
 fn paths(server: &ApiServer) -> Response<Body> {
@@ -221,8 +221,7 @@ fn paths(server: &ApiServer) -> Response<Body> {
             paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{v}", group.name)));
         }
     }
-    let others = ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
-    paths.extend(others.map(str::to_owned));
+    paths.extend(OTHERS.map(str::to_owned));
     paths.sort();
     body::json(StatusCode::OK, &serde_json::json!({ "paths": paths }))
 }
@@ -266,26 +265,4 @@ pub(crate) fn authorize_also(call: &Call, verb: &str) -> Result<(), Status> {
 #[must_use]
 pub fn no_such_path() -> Status {
     Status::new(Reason::NotFound, "the server could not find the requested resource")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clients_cannot_take_what_the_node_works_with() {
-        let limits = Limits::default();
-        let info = |method: Method| RequestInfo::parse(&method, "/api/v1/namespaces/a/pods/b", &Query::default());
-        let (user, admin) = (UserInfo::new("u", &[]), UserInfo::new("a", &[MASTERS]));
-        let put = info(Method::PUT);
-        let taken: Vec<_> = (0..MUTATING).map(|_| limits.enter(Origin::Wire, &put, &user).unwrap()).collect();
-        let refused = limits.enter(Origin::Wire, &put, &user).unwrap_err();
-        assert_eq!((refused.code, refused.retry_after_seconds), (429, Some(1)));
-        assert!(limits.enter(Origin::Wire, &put, &admin).unwrap().is_none());
-        assert!(limits.enter(Origin::Inside, &put, &user).unwrap().is_some());
-        assert!(limits.enter(Origin::Wire, &info(Method::GET), &user).unwrap().is_some());
-        assert_eq!(limits.in_flight(), (0, MUTATING));
-        drop(taken);
-        assert!(limits.enter(Origin::Wire, &put, &user).unwrap().is_some());
-    }
 }

@@ -16,6 +16,7 @@ mod decode;
 mod definitions;
 mod discovery;
 mod expire;
+mod flow;
 pub mod handler;
 pub mod health;
 pub mod listener;
@@ -47,9 +48,12 @@ pub use request_info::RequestInfo;
 pub use user::UserInfo;
 
 use mini_store::Store;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
+
+/// Writes families of metrics in Prometheus' text format.
+pub type MoreMetrics = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Why the server cannot start or run.
 #[derive(Debug, thiserror::Error)]
@@ -74,11 +78,17 @@ pub struct ApiServer {
     pub authn: authn::Authenticator,
     pub authz: authz::Authorizer,
     pub(crate) kubelets: stream::Kubelets,
-    pub(crate) limits: handler::Limits,
+    pub(crate) flow: flow::FlowControl,
+    pub(crate) bodies: Arc<flow::bodies::Bodies>,
     pub(crate) turns: quota::Turns,
     pub(crate) metrics: metrics::Metrics,
+    /// What this server cannot know by itself: set by [`Self::observe`].
+    pub(crate) components: OnceLock<health::Components>,
+    pub(crate) more_metrics: OnceLock<MoreMetrics>,
     pub(crate) documents: openapi::Documents,
     pub(crate) definitions: definitions::Definitions,
+    /// The port that is really listened on.
+    port: OnceLock<u16>,
     /// True once the system's own objects exist.
     pub(crate) booted: AtomicBool,
     /// Cancelled when the server drains: watches end then.
@@ -93,6 +103,7 @@ impl ApiServer {
     pub fn new(config: Config, store: Store) -> Result<Arc<Self>, Error> {
         let authn = authn::Authenticator::new(&config, &store)?;
         let authz = authz::Authorizer::new(&store);
+        let flow = flow::FlowControl::new(&store);
         let kubelets = stream::Kubelets::new(&config)?;
         Ok(Arc::new(Self {
             config,
@@ -102,10 +113,14 @@ impl ApiServer {
             authn,
             authz,
             kubelets,
-            limits: handler::Limits::default(),
+            flow,
+            bodies: Arc::default(),
             turns: quota::Turns::default(),
             metrics: metrics::Metrics::default(),
+            components: OnceLock::new(),
+            more_metrics: OnceLock::new(),
             documents: openapi::Documents::default(),
+            port: OnceLock::new(),
             booted: AtomicBool::new(false),
             draining: CancellationToken::new(),
         }))
@@ -119,16 +134,30 @@ impl ApiServer {
         Listener::bind(&self.config).await?.run(self, cancel).await
     }
 
+    /// Lets the server tell of the other components of this process: ComponentStatus, and more families of `/metrics`.
+    /// The first call counts.
+    pub fn observe(&self, components: health::Components, metrics: MoreMetrics) {
+        let _ = self.components.set(components);
+        let _ = self.more_metrics.set(metrics);
+    }
+
     /// Makes the system objects and the default policy, once. Before it no component of this process may do anything;
     /// [`Listener::run`] does it too. `address` is where the server listens.
     ///
     /// # Errors
     /// The store fails, or an object is refused.
     pub async fn bootstrap(self: &Arc<Self>, address: std::net::SocketAddr) -> Result<(), Error> {
+        let _ = self.port.set(address.port());
         if self.booted.load(Ordering::Acquire) {
             return Ok(());
         }
         bootstrap::run(self, address).await
+    }
+
+    /// Where clients from outside of the machine find this server.
+    pub(crate) fn advertised(&self) -> std::net::SocketAddr {
+        let port = self.port.get().copied().unwrap_or_else(|| self.config.listen.port());
+        std::net::SocketAddr::new(self.config.advertise, port)
     }
 
     /// Whether a row is served now: optional ones are while an APIService announces them.

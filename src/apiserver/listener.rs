@@ -136,7 +136,10 @@ async fn connection(
     stream.set_nodelay(true)?;
     let greeted = server.draining.run_until_cancelled(greet(tls, stream)).await;
     drop(greeting);
-    let Some(stream) = greeted.transpose()?.flatten() else { return Ok(()) };
+    let Some(greeted) = greeted else { return Ok(()) };
+    let Some(stream) = greeted.inspect_err(|_| server.metrics.handshake_failed())? else {
+        return Ok(());
+    };
     let certificates = stream.get_ref().get_ref().1.peer_certificates().map(Arc::from);
     let draining = server.draining.clone();
     let peer = Peer { address, certificates };

@@ -2,6 +2,7 @@
 
 use crate::body::{self, Body};
 use crate::call::Query;
+use crate::flow::bodies::Charge;
 use bytes::{Bytes, BytesMut};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -256,7 +257,7 @@ pub(crate) fn clauses(accept: &str) -> Vec<Clause<'_>> {
 ///
 /// # Errors
 /// 413 if it is over 3 MiB, 400 if it breaks off.
-pub(crate) async fn read_body(mut body: Body) -> Result<Bytes, Status> {
+pub(crate) async fn read_body(mut body: Body, charge: &mut Charge) -> Result<Bytes, Status> {
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -266,6 +267,7 @@ pub(crate) async fn read_body(mut body: Body) -> Result<Bytes, Status> {
             let message = format!("Request entity too large: limit is {MAX_BODY}");
             return Err(Status::new(Reason::RequestEntityTooLarge, message));
         }
+        charge.grow(all.len() + first.len() + data.len())?;
         // Most bodies are one piece, which need not be copied.
         if first.is_empty() && all.is_empty() {
             first = data;

@@ -62,7 +62,7 @@ fn token_review(call: &Call, object: &Value) -> Result<Value, Status> {
 }
 
 /// The `UserInfo` of `authentication/v1`.
-fn user_value(user: &UserInfo) -> Value {
+pub(crate) fn user_value(user: &UserInfo) -> Value {
     let mut value = json!({"username": user.name});
     if !user.uid.is_empty() {
         value["uid"] = json!(user.uid);

@@ -6,7 +6,7 @@ use crate::config::ServiceAccounts;
 use crate::{ApiServer, Body, Call, Error, admission, body};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode, header};
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use mini_api::{FieldError, FieldPath, Meta, Status, Value};
@@ -297,19 +297,23 @@ pub fn discovery(server: &ApiServer, path: &str) -> Option<Response<Body>> {
     let keys = server.authn.keys();
     match path {
         "/.well-known/openid-configuration" => {
-            let (address, port) = (server.config.advertise, server.config.listen.port());
-            let jwks = format!("https://{}/openid/v1/jwks", std::net::SocketAddr::new(address, port));
+            let jwks = format!("https://{}/openid/v1/jwks", server.advertised());
             let document = json!({
                 "issuer": keys.issuer(), "jwks_uri": jwks, "response_types_supported": ["id_token"],
                 "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": ["ES256"],
             });
-            Some(body::json(StatusCode::OK, &document))
+            Some(published("application/json", document.to_string()))
         }
-        "/openid/v1/jwks" => {
-            Some(body::response(StatusCode::OK, "application/jwk-set+json", keys.published.to_string()))
-        }
+        "/openid/v1/jwks" => Some(published("application/jwk-set+json", keys.published.to_string())),
         _ => None,
     }
+}
+
+/// Whoever verifies tokens may keep it for a while.
+fn published(content_type: &'static str, document: String) -> Response<Body> {
+    let mut response = body::response(StatusCode::OK, content_type, document);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
 }
 
 #[cfg(test)]

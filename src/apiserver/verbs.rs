@@ -2,6 +2,7 @@
 
 mod apply;
 pub(crate) mod binding;
+mod components;
 pub(crate) mod create;
 pub(crate) mod delete;
 mod deletecollection;
@@ -61,6 +62,7 @@ async fn carry_out(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
         ("get", "scale") => scale::get(call),
         ("update", "scale") => scale::update(call, body).await,
         ("patch", "scale") => scale::patch(call, body).await,
+        ("get" | "list", "") if call.resource.kind == "ComponentStatus" => components::run(call),
         ("get" | "list", "") if !call.resource.stored() => usage::run(call).await,
         ("get", _) => get::run(call).await,
         ("list", "") => list::run(call).await,

@@ -14,7 +14,7 @@ use mini_kubelet::images::Images;
 use mini_kubelet::self_image::SelfImage;
 use mini_pki::{Pair, Pki, Signer, Subjects};
 use mini_store::Store;
-use mini_telemetry::{Component, Health};
+use mini_telemetry::{Component, Health, State};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -96,12 +96,30 @@ impl Board {
     }
 }
 
+/// What `kubectl get componentstatuses` says of the components that are threads of this process.
+fn control_plane(health: &Health) -> Vec<mini_apiserver::health::Component> {
+    let lines = health.snapshot();
+    [("controller-manager", "controllers"), ("scheduler", "scheduler")]
+        .into_iter()
+        .map(|(name, ours)| {
+            let failure = match lines.iter().find(|line| line.name == ours).map(|line| &line.state) {
+                Some(State::Ready) => None,
+                Some(State::Waiting(what)) => Some(format!("waiting {what}")),
+                Some(State::Failed(why)) => Some(why.clone()),
+                None => Some("not started".to_owned()),
+            };
+            (name.to_owned(), failure)
+        })
+        .collect()
+}
+
 fn tls(pair: &Pair) -> TlsFiles {
     TlsFiles { cert: pair.cert.clone(), key: pair.key.clone() }
 }
 
-fn apiserver_config(config: &Config, pki: &Pki, node_ip: IpAddr) -> mini_apiserver::Config {
-    mini_apiserver::Config {
+fn apiserver_config(config: &Config, pki: &Pki, node_ip: IpAddr) -> anyhow::Result<mini_apiserver::Config> {
+    let tokens = config.token_auth_file.as_deref().map(mini_apiserver::authn::token_file::read).transpose()?;
+    Ok(mini_apiserver::Config {
         listen: config.api_listen(),
         advertise: node_ip,
         tls: tls(&pki.apiserver),
@@ -114,8 +132,8 @@ fn apiserver_config(config: &Config, pki: &Pki, node_ip: IpAddr) -> mini_apiserv
         node_ports: config.node_port_range.clone(),
         cluster_domain: config.cluster_domain.clone(),
         kubelet_client: Some(KubeletClient { tls: tls(&pki.apiserver_kubelet), ca: pki.ca.clone() }),
-        static_tokens: std::collections::BTreeMap::default(),
-    }
+        static_tokens: tokens.unwrap_or_default(),
+    })
 }
 
 /// Everything that runs.
@@ -158,13 +176,15 @@ impl Node {
         let pki = Pki::ensure(&config.pki_dir(), &subjects)?;
         write_private(&config.admin_kubeconfig(), &pki.admin_kubeconfig(&config.api_url())?)?;
         let store = Store::open(mini_store::Config::new(config.database()))?;
-        let server = ApiServer::new(apiserver_config(config, &pki, ip), store.clone())?;
+        let server = ApiServer::new(apiserver_config(config, &pki, ip)?, store.clone())?;
         let listener = Listener::bind(&server.config).await?;
         // Components act under RBAC: its default policy has to be there before the first of them asks.
         server.bootstrap(listener.address()).await?;
         let (components, api) = (CancellationToken::new(), CancellationToken::new());
         let serving = tokio::spawn(serve(listener, server.clone(), board.api.clone(), api.clone()));
         board.api.ready();
+        let health_board = health.clone();
+        server.observe(Arc::new(move || control_plane(&health_board)), Arc::new(String::new));
 
         let manager = identity::client(&server, identity::CONTROLLER_MANAGER, &[]);
         let caches = Caches::new(manager.clone(), components.clone());

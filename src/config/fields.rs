@@ -139,6 +139,13 @@ pub const FIELDS: &[Field] = &[
         },
     },
     Field {
+        key: "token-auth-file",
+        default: "",
+        doc: "A file of bearer tokens, read at the start: a line each of token,user,uid,\"group1,group2\", the groups optional. \
+              Nobody but its owner may be able to read it.",
+        set: |config, text| absolute(text).map(|path| config.token_auth_file = Some(path)),
+    },
+    Field {
         key: "containerd",
         default: "containerd",
         doc: "The containerd executable: a path, or a name to look for in PATH. mini runs a private one; a system containerd is not touched.",

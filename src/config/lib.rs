@@ -54,6 +54,8 @@ pub struct Config {
     pub cluster_dns: Ipv4Addr,
     /// Further names and addresses in the API server's certificate.
     pub extra_sans: Vec<String>,
+    /// Static bearer tokens, if there are any.
+    pub token_auth_file: Option<PathBuf>,
     /// A path, or a name to look for in PATH.
     pub containerd: PathBuf,
     /// A path, or `None` to look beside the data and in PATH.

@@ -81,6 +81,7 @@ impl Config {
             cluster_domain: String::new(),
             cluster_dns: Ipv4Addr::UNSPECIFIED,
             extra_sans: Vec::new(),
+            token_auth_file: None,
             containerd: PathBuf::new(),
             kubectl: None,
             max_pods: 0,

@@ -436,7 +436,12 @@ static ROWS: &[Row] =
             .hooks(&others::MIGRATION)
             .cluster()
             .sub(&[("status", "StorageVersionMigration", CHANGE)]),
-        // Measured when asked for, never stored.
+        // Asked for and never stored.
+        row("", "v1", "ComponentStatus", "componentstatuses")
+            .hooks(&others::COMPONENT)
+            .cluster()
+            .short(&["cs"])
+            .verbs(READ),
         row(METRICS, "v1", "NodeMetrics", "nodes").hooks(&metrics::NODE).cluster().verbs(READ),
         row(METRICS, "v1", "PodMetrics", "pods").hooks(&metrics::POD).verbs(READ),
         row(METRICS, "v1beta1", "NodeMetrics", "nodes").hooks(&metrics::NODE).cluster().verbs(READ),

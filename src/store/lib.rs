@@ -21,6 +21,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use pending::Sequence;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
@@ -153,8 +154,10 @@ struct Shared {
     /// True once the writer thread has flushed and closed the database.
     closed: watch::Sender<bool>,
     lazy_prefixes: Vec<String>,
+    /// The last commit to the disk failed.
+    failing: AtomicBool,
     #[cfg(test)]
-    fail_next_commit: std::sync::atomic::AtomicBool,
+    fail_next_commit: AtomicBool,
 }
 
 impl Shared {
@@ -182,8 +185,9 @@ impl Store {
             )),
             closed: watch::Sender::new(false),
             lazy_prefixes: config.lazy_prefixes,
+            failing: AtomicBool::new(false),
             #[cfg(test)]
-            fail_next_commit: std::sync::atomic::AtomicBool::new(false),
+            fail_next_commit: AtomicBool::new(false),
         });
         let of_writer = Arc::clone(&shared);
         std::thread::Builder::new()
@@ -238,6 +242,13 @@ impl Store {
         let snapshot = past.undo();
         committed.read().keep(&snapshot);
         Ok(snapshot)
+    }
+
+    /// Whether writes are taken, and the last one that had to be durable was.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        let shared = &self.handle.shared;
+        !shared.failing.load(Ordering::Relaxed) && !shared.sequence.lock().closing
     }
 
     /// Follows every change of keys that start with `prefix`, from the first one after revision `after`, without gap or

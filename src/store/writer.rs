@@ -5,6 +5,7 @@
 use crate::log::Log;
 use crate::pending::{Batch, Transaction};
 use crate::{Error, Shared};
+use std::sync::atomic::Ordering;
 
 /// Runs until the store closes.
 pub(crate) fn run(shared: &Shared, mut log: Log) {
@@ -50,7 +51,9 @@ fn commit(shared: &Shared, log: &mut Log, mut batch: Batch) {
     let durable = batch.transactions.iter().any(|transaction| !transaction.lazy) || !log.reserved(batch.revision);
     let changes = batch.transactions.iter().flat_map(|transaction| &transaction.changes);
     if durable {
-        if let Err(error) = injected_failure(shared).and_then(|()| log.commit(changes, batch.revision)) {
+        let committed = injected_failure(shared).and_then(|()| log.commit(changes, batch.revision));
+        shared.failing.store(committed.is_err(), Ordering::Relaxed);
+        if let Err(error) = committed {
             tracing::error!(%error, "a commit failed");
             fail(shared, batch, &error.to_string());
             return;

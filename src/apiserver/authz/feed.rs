@@ -6,7 +6,7 @@ use futures::FutureExt;
 use mini_store::{Entry, EventKind, Store, Watcher};
 
 /// What a cache is told.
-pub(super) enum Change<'a> {
+pub(crate) enum Change<'a> {
     /// Forget everything: the contents follow anew.
     Reset,
     Put(&'a Entry),
@@ -14,22 +14,22 @@ pub(super) enum Change<'a> {
 }
 
 /// The changes below one key prefix.
-pub(super) struct Feed {
+pub(crate) struct Feed {
     prefix: &'static str,
     watcher: Option<Watcher>,
 }
 
 impl Feed {
-    pub(super) fn new(prefix: &'static str) -> Self {
+    pub(crate) fn new(prefix: &'static str) -> Self {
         Self { prefix, watcher: None }
     }
 
-    pub(super) fn prefix(&self) -> &'static str {
+    pub(crate) fn prefix(&self) -> &'static str {
         self.prefix
     }
 
     /// Applies everything committed since the last call. False if nothing was.
-    pub(super) fn drain(&mut self, store: &Store, mut apply: impl FnMut(Change<'_>)) -> bool {
+    pub(crate) fn drain(&mut self, store: &Store, mut apply: impl FnMut(Change<'_>)) -> bool {
         let mut changed = false;
         if let Some(watcher) = &mut self.watcher {
             loop {

@@ -28,6 +28,26 @@ pub(crate) const POD_TEMPLATE: Hooks = Hooks {
     ..Hooks::NONE
 };
 
+pub(crate) const COMPONENT: Hooks = Hooks {
+    columns: &[
+        NAME,
+        Column::text("Status", "Whether the component is well."),
+        Column::text("Message", "What it says."),
+        Column::text("Error", "What is wrong with it."),
+    ],
+    cells: |v, _| {
+        let healthy = columns::list(v, &["conditions"]).iter().find(|c| c.text(&["type"]) == "Healthy");
+        let text = |field: &str| healthy.map_or("", |condition| condition.text(&[field]));
+        let status = match text("status") {
+            "True" => "Healthy",
+            "" => "Unknown",
+            _ => "Unhealthy",
+        };
+        vec![columns::name(v), status.into(), text("message").into(), text("error").into()]
+    },
+    ..Hooks::NONE
+};
+
 pub(crate) const BUDGET: Hooks = Hooks {
     name: names::is_dns1123_subdomain,
     validate: |v, errors| {

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod access;
+mod fairness;
 mod fake_kubelet;
 mod harness;
+mod issuer;
 mod nodes;
 mod proxy;
 mod requests;

@@ -8,6 +8,7 @@ mod custom_kinds;
 mod custom_schemas;
 mod deletes;
 mod discovery;
+mod front;
 mod golden;
 mod harness;
 mod ingresses;
