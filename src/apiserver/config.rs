@@ -49,4 +49,6 @@ pub struct Config {
     pub kubelet_client: Option<KubeletClient>,
     /// Bearer tokens known beforehand, upstream's `--token-auth-file`.
     pub static_tokens: BTreeMap<String, UserInfo>,
+    /// None: there is no audit log.
+    pub audit: Option<crate::audit::Settings>,
 }

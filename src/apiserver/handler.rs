@@ -1,5 +1,6 @@
 //! The pipeline: who, what, may they, then the verb. Each filter is one step of [`serve_as`], in upstream's order.
 
+use crate::audit::Record;
 use crate::authn::impersonation::impersonate;
 use crate::authz::Attributes;
 use crate::body::{self, Body};
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use mini_api::{FieldSelector, Reason, Status};
 use mini_resources::Resource;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,53 +34,114 @@ pub(crate) enum Origin {
 
 /// A request from the wire: authenticates it and passes it on.
 pub async fn serve(server: Arc<ApiServer>, peer: Peer, request: Request<Body>) -> Response<Body> {
-    let id = request.headers().get(AUDIT_ID).filter(|id| !id.is_empty()).cloned().unwrap_or_else(new_audit_id);
-    let mut response = authenticated(server, peer, request).await;
+    let id = audit_id(&request);
+    let mut response = authenticated(server, peer, request, &id).await;
     let headers = response.headers_mut();
     headers.entry(AUDIT_ID).or_insert(id);
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
     response
 }
 
-/// The name of a request, by which its client can find it in the audit log.
-fn new_audit_id() -> HeaderValue {
-    let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string();
-    HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("none"))
+/// The name of a request, by which its client can find it in the audit log: the one it has given itself, or a new one.
+fn audit_id(request: &Request<Body>) -> HeaderValue {
+    request.headers().get(AUDIT_ID).filter(|id| !id.is_empty()).cloned().unwrap_or_else(|| {
+        let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string();
+        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("none"))
+    })
 }
 
-async fn authenticated(server: Arc<ApiServer>, peer: Peer, mut request: Request<Body>) -> Response<Body> {
-    match server.authn.authenticate(request.headers(), peer.certificates.as_deref()).await {
-        Ok(user) => {
-            let user = user.unwrap_or_else(UserInfo::anonymous);
-            let user = match impersonate(&server.authz, &user, request.headers()) {
-                Ok(other) => Arc::new(other.unwrap_or(user)),
-                Err(status) => return body::failure(&status),
-            };
-            // Proxies tell the backend.
-            request.extensions_mut().insert(peer.address);
-            serve_as(server, user, Origin::Wire, request).await
+async fn authenticated(
+    server: Arc<ApiServer>,
+    peer: Peer,
+    mut request: Request<Body>,
+    id: &HeaderValue,
+) -> Response<Body> {
+    let address = peer.address.ip();
+    let user = match server.authn.authenticate(request.headers(), peer.certificates.as_deref()).await {
+        Ok(user) => user.unwrap_or_else(UserInfo::anonymous),
+        Err(status) => {
+            let record = record(&server, &request, &UserInfo::default(), id, address);
+            if let Some(record) = record {
+                record.refused(request.headers(), peer.certificates.is_some()).await;
+            }
+            return body::failure(&status);
         }
-        Err(status) => body::failure(&status),
+    };
+    let mut record = record(&server, &request, &user, id, address);
+    if let Some(record) = &mut record {
+        record.received().await;
     }
+    let user = match impersonate(&server.authz, &user, request.headers()) {
+        Ok(None) => user,
+        Ok(Some(other)) => {
+            record.iter_mut().for_each(|record| record.impersonated(&other));
+            other
+        }
+        Err(status) => {
+            return match record {
+                Some(record) => record.answer(body::failure(&status), false).await,
+                None => body::failure(&status),
+            };
+        }
+    };
+    // Proxies tell the backend.
+    request.extensions_mut().insert(peer.address);
+    serve_as(server, Arc::new(user), Origin::Wire, request, record).await
 }
 
-/// A request of a known user. Components of this process enter here.
-pub(crate) async fn serve_as(
+/// A request of a component of this process.
+pub(crate) async fn serve_inside(
+    server: Arc<ApiServer>,
+    user: Arc<UserInfo>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let mut record = match &server.audit {
+        None => None,
+        Some(_) => record(&server, &request, &user, &audit_id(&request), Ipv4Addr::LOCALHOST.into()),
+    };
+    if let Some(record) = &mut record {
+        record.received().await;
+    }
+    serve_as(server, user, Origin::Inside, request, record).await
+}
+
+/// Begins the record of a request, if there is an audit log and it wants one.
+fn record(
+    server: &Arc<ApiServer>,
+    request: &Request<Body>,
+    user: &UserInfo,
+    id: &HeaderValue,
+    peer: IpAddr,
+) -> Option<Record> {
+    server.audit.as_ref()?;
+    Record::begin(server, request, &parse(request).0, user, id, peer)
+}
+
+fn parse(request: &Request<Body>) -> (RequestInfo, Query) {
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    (RequestInfo::parse(request.method(), request.uri().path(), &query), query)
+}
+
+/// A request of a known user.
+async fn serve_as(
     server: Arc<ApiServer>,
     user: Arc<UserInfo>,
     origin: Origin,
-    request: Request<Body>,
+    mut request: Request<Body>,
+    mut record: Option<Record>,
 ) -> Response<Body> {
     let started = Instant::now();
-    let query = Query::parse(request.uri().query().unwrap_or_default());
-    let info = RequestInfo::parse(request.method(), request.uri().path(), &query);
+    let (info, query) = parse(&request);
+    if record.as_ref().is_some_and(Record::wants_plain_answer) {
+        request.headers_mut().remove(header::ACCEPT_ENCODING);
+    }
     let line = tracing::enabled!(tracing::Level::DEBUG).then(|| (user.clone(), request.uri().to_string()));
     let labels = Labels::of(&server.registry.current(), &info, &query, request.headers());
     let long_running = info.long_running();
     let method = (origin == Origin::Inside).then(|| request.method().clone());
     let accept = request.headers().get(http::header::ACCEPT).cloned();
     let flow = server.flow.classify(&user, &info);
-    let response = filtered(&server, user, origin, info, query, request, flow.as_ref()).await;
+    let response = filtered(&server, user, origin, (info, query), request, flow.as_ref(), record.as_mut()).await;
     let mut response = response.unwrap_or_else(|status| negotiate::failure(accept, &status));
     let code = response.status().as_u16();
     if let Some((user, uri)) = line {
@@ -88,6 +151,9 @@ pub(crate) async fn serve_as(
         (Some(method), _) => server.metrics.count_inside(&method, code),
         (None, Some(flow)) => flow.write(response.headers_mut()),
         (None, None) => {}
+    }
+    if let Some(record) = record {
+        response = record.answer(response, long_running).await;
     }
     if long_running {
         let running = Running::new(&server, &labels);
@@ -102,13 +168,12 @@ async fn filtered(
     server: &Arc<ApiServer>,
     user: Arc<UserInfo>,
     origin: Origin,
-    info: RequestInfo,
-    query: Query,
+    (info, query): (RequestInfo, Query),
     mut request: Request<Body>,
     flow: Option<&Flow>,
+    mut record: Option<&mut Record>,
 ) -> Result<Response<Body>, Status> {
-    // Audit, once there is a sink, stands here: it sees the user and what is asked, allowed or not.
-    authorize(server, &user, &info, &query)?;
+    authorize(server, &user, &info, &query, record.as_deref_mut())?;
     if !info.resource_request {
         let Ok(_seat) = seat(server, flow, &info).await else { return Ok(too_many_requests()) };
         return other_path(server, &info, &query, &request);
@@ -128,6 +193,9 @@ async fn filtered(
         "get" | "list" | "watch" => Bytes::new(),
         _ => in_time(negotiate::read_body(body, &mut charge)).await?,
     };
+    if let Some(record) = record {
+        record.request_body(&call.headers, &call.info, &body);
+    }
     let Ok(_seat) = seat(server, flow, &call.info).await else { return Ok(too_many_requests()) };
     if call.info.long_running() {
         return verbs::dispatch(call, body).await;
@@ -226,7 +294,13 @@ fn paths(server: &ApiServer) -> Response<Body> {
     body::json(StatusCode::OK, &serde_json::json!({ "paths": paths }))
 }
 
-fn authorize(server: &ApiServer, user: &UserInfo, info: &RequestInfo, query: &Query) -> Result<(), Status> {
+fn authorize(
+    server: &ApiServer,
+    user: &UserInfo,
+    info: &RequestInfo,
+    query: &Query,
+    record: Option<&mut Record>,
+) -> Result<(), Status> {
     let narrowed = info.resource_request && matches!(info.verb.as_str(), "list" | "watch" | "deletecollection");
     let fields = query.get("fieldSelector").filter(|_| narrowed).and_then(|text| FieldSelector::parse(text).ok());
     let attributes = Attributes {
@@ -242,6 +316,10 @@ fn authorize(server: &ApiServer, user: &UserInfo, info: &RequestInfo, query: &Qu
         fields: fields.as_ref(),
         resource_request: info.resource_request,
     };
+    if let Some(record) = record {
+        let (allowed, reason) = server.authz.explain(&attributes);
+        record.authorized(allowed, reason);
+    }
     server.authz.require(&attributes)
 }
 

@@ -6,6 +6,7 @@
 
 pub mod admission;
 mod allocate;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod body;
@@ -78,6 +79,7 @@ pub struct ApiServer {
     pub authn: authn::Authenticator,
     pub authz: authz::Authorizer,
     pub(crate) kubelets: stream::Kubelets,
+    pub(crate) audit: Option<audit::Audit>,
     pub(crate) flow: flow::FlowControl,
     pub(crate) bodies: Arc<flow::bodies::Bodies>,
     pub(crate) turns: quota::Turns,
@@ -103,6 +105,7 @@ impl ApiServer {
     pub fn new(config: Config, store: Store) -> Result<Arc<Self>, Error> {
         let authn = authn::Authenticator::new(&config, &store)?;
         let authz = authz::Authorizer::new(&store);
+        let audit = config.audit.as_ref().map(audit::Audit::new).transpose()?;
         let flow = flow::FlowControl::new(&store);
         let kubelets = stream::Kubelets::new(&config)?;
         Ok(Arc::new(Self {
@@ -113,6 +116,7 @@ impl ApiServer {
             authn,
             authz,
             kubelets,
+            audit,
             flow,
             bodies: Arc::default(),
             turns: quota::Turns::default(),

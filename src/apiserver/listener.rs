@@ -122,6 +122,9 @@ impl Listener {
         }
         chores.close();
         chores.wait().await;
+        if let Some(audit) = &server.audit {
+            audit.flush().await;
+        }
         Ok(())
     }
 }

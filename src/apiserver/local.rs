@@ -1,7 +1,7 @@
 //! The way in for components of this process: no sockets, same filters from just after authn.
 
 use crate::body::{Body, BoxError};
-use crate::handler::{self, Origin};
+use crate::handler;
 use crate::{ApiServer, UserInfo};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -40,6 +40,6 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (server, user) = (self.server.clone(), self.user.clone());
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-        Box::pin(async move { Ok(handler::serve_as(server, user, Origin::Inside, request).await) })
+        Box::pin(async move { Ok(handler::serve_inside(server, user, request).await) })
     }
 }

@@ -238,6 +238,9 @@ fn write_all(server: &ApiServer, out: &mut Text) {
     out.sample(&[("request_kind", "mutating")], mutating as u64);
     out.sample(&[("request_kind", "readOnly")], reading as u64);
     server.flow.write_metrics(out);
+    if let Some(audit) = &server.audit {
+        audit.write_metrics(out);
+    }
     write_objects(server, out);
     out.family(
         "apiserver_tls_handshake_errors_total",

@@ -4,7 +4,7 @@ use crate::admin::{self, Admin};
 use crate::identity;
 use anyhow::Context as _;
 use mini_addons::engine::{self, Engine};
-use mini_apiserver::{ApiServer, KubeletClient, Listener, ServiceAccounts, TlsFiles};
+use mini_apiserver::{ApiServer, KubeletClient, Listener, ServiceAccounts, TlsFiles, audit};
 use mini_client::{Caches, CancellationToken};
 use mini_config::Config;
 use mini_config::admin::{Status, Stop};
@@ -133,6 +133,15 @@ fn apiserver_config(config: &Config, pki: &Pki, node_ip: IpAddr) -> anyhow::Resu
         cluster_domain: config.cluster_domain.clone(),
         kubelet_client: Some(KubeletClient { tls: tls(&pki.apiserver_kubelet), ca: pki.ca.clone() }),
         static_tokens: tokens.unwrap_or_default(),
+        audit: config.audit_policy_file.clone().map(|policy| audit::Settings {
+            policy,
+            log: audit::LogFile {
+                path: config.audit_log(),
+                max_bytes: u64::from(config.audit_log_maxsize) << 20,
+                max_age: Duration::from_secs(u64::from(config.audit_log_maxage) * 24 * 3600),
+                max_backups: config.audit_log_maxbackup,
+            },
+        }),
     })
 }
 

@@ -146,6 +146,39 @@ pub const FIELDS: &[Field] = &[
         set: |config, text| absolute(text).map(|path| config.token_auth_file = Some(path)),
     },
     Field {
+        key: "audit-policy-file",
+        default: "",
+        doc: "What the audit log records: a Policy of audit.k8s.io/v1. Without it there is no audit log.",
+        set: |config, text| absolute(text).map(|path| config.audit_policy_file = Some(path)),
+    },
+    Field {
+        key: "audit-log-path",
+        default: "",
+        doc: "The audit log, a line of JSON for each event. log/audit/audit.log in data-dir.",
+        set: |config, text| absolute(text).map(|path| config.audit_log_path = Some(path)),
+    },
+    Field {
+        key: "audit-log-maxsize",
+        default: "100",
+        doc: "Megabytes after which the audit log is turned over; what was written becomes a backup with the time in its name.",
+        set: |config, text| {
+            config.audit_log_maxsize = parse(text, "a number of megabytes")?;
+            if config.audit_log_maxsize == 0 { Err("it must be at least one megabyte".to_owned()) } else { Ok(()) }
+        },
+    },
+    Field {
+        key: "audit-log-maxage",
+        default: "0",
+        doc: "Days after which backups of the audit log are removed; 0 for never.",
+        set: |config, text| parse(text, "a number of days").map(|days| config.audit_log_maxage = days),
+    },
+    Field {
+        key: "audit-log-maxbackup",
+        default: "10",
+        doc: "How many backups of the audit log stay; 0 for all.",
+        set: |config, text| parse(text, "a number").map(|count| config.audit_log_maxbackup = count),
+    },
+    Field {
         key: "containerd",
         default: "containerd",
         doc: "The containerd executable: a path, or a name to look for in PATH. mini runs a private one; a system containerd is not touched.",

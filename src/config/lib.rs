@@ -56,6 +56,16 @@ pub struct Config {
     pub extra_sans: Vec<String>,
     /// Static bearer tokens, if there are any.
     pub token_auth_file: Option<PathBuf>,
+    /// None: there is no audit log.
+    pub audit_policy_file: Option<PathBuf>,
+    /// What was set; `audit_log()` is what holds.
+    pub audit_log_path: Option<PathBuf>,
+    /// Megabytes.
+    pub audit_log_maxsize: u32,
+    /// Days; 0 is no limit.
+    pub audit_log_maxage: u32,
+    /// 0 is no limit.
+    pub audit_log_maxbackup: usize,
     /// A path, or a name to look for in PATH.
     pub containerd: PathBuf,
     /// A path, or `None` to look beside the data and in PATH.
@@ -124,6 +134,11 @@ impl Config {
     #[must_use]
     pub fn admin_kubeconfig(&self) -> PathBuf {
         self.data_dir.join("admin.kubeconfig")
+    }
+
+    #[must_use]
+    pub fn audit_log(&self) -> PathBuf {
+        self.audit_log_path.clone().unwrap_or_else(|| self.data_dir.join("log/audit/audit.log"))
     }
 
     /// The log of a daemon that systemd does not run.

@@ -67,6 +67,7 @@ impl World {
             cluster_domain: "cluster.local".to_owned(),
             kubelet_client: None,
             static_tokens: std::collections::BTreeMap::default(),
+            audit: None,
         };
         let store = Store::open(mini_store::Config::new(directory.path().join("store.db"))).unwrap();
         let server = ApiServer::new(config, store.clone()).unwrap();

@@ -36,6 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         cluster_domain: "cluster.local".to_owned(),
         kubelet_client: Some(KubeletClient { tls: tls(&pki.apiserver_kubelet), ca: pki.ca.clone() }),
         static_tokens: BTreeMap::new(),
+        audit: None,
     };
     let store = Store::open(mini_store::Config::new(dir.join("store.db")))?;
     let server = ApiServer::new(config, store.clone())?;

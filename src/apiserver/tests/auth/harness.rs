@@ -40,6 +40,10 @@ impl Drop for Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let subjects = Subjects {
             node_name: "n1".into(),
@@ -51,7 +55,7 @@ impl Server {
         };
         let pki = Pki::ensure(&dir.path().join("pki"), &subjects).unwrap();
         let tls = |pair: &Pair| TlsFiles { cert: pair.cert.clone(), key: pair.key.clone() };
-        let config = Config {
+        let mut config = Config {
             listen: ([127, 0, 0, 1], 0).into(),
             advertise: [192, 0, 2, 1].into(),
             tls: tls(&pki.apiserver),
@@ -65,7 +69,9 @@ impl Server {
             cluster_domain: "cluster.local".into(),
             kubelet_client: Some(KubeletClient { tls: tls(&pki.apiserver_kubelet), ca: pki.ca.clone() }),
             static_tokens: Default::default(),
+            audit: None,
         };
+        change(&mut config);
         let store = Store::open(mini_store::Config::new(dir.path().join("store.db"))).unwrap();
         let server = ApiServer::new(config, store).unwrap();
         let listener = Listener::bind(&server.config).await.unwrap();

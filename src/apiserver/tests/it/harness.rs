@@ -79,6 +79,7 @@ impl Server {
             cluster_domain: "cluster.local".to_owned(),
             kubelet_client: None,
             static_tokens,
+            audit: None,
         };
         let store = mini_store::Config { history, ..mini_store::Config::new(dir.path().join("store.db")) };
         let store = Store::open(store).unwrap();
