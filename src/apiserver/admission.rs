@@ -11,6 +11,7 @@ mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
 mod priority;
+mod runtime_class;
 mod service_account;
 mod storage;
 
@@ -99,6 +100,11 @@ pub const CHAIN: &[Plugin] = &[
     Plugin { name: "NodeRestriction", mutate: None, validate: Some(Hook::Sync(node_restriction::validate)) },
     Plugin { name: "PodSecurity", mutate: None, validate: Some(Hook::Sync(pod_security::validate)) },
     Plugin { name: "Priority", mutate: Some(Hook::Sync(priority::mutate)), validate: None },
+    Plugin {
+        name: "RuntimeClass",
+        mutate: Some(Hook::Sync(runtime_class::mutate)),
+        validate: Some(Hook::Sync(runtime_class::validate)),
+    },
     Plugin { name: "DefaultTolerationSeconds", mutate: Some(Hook::Sync(default_tolerations::mutate)), validate: None },
     Plugin { name: "DefaultStorageClass", mutate: Some(Hook::Sync(storage::default_class)), validate: None },
     Plugin { name: "StorageObjectInUseProtection", mutate: Some(Hook::Sync(storage::protect)), validate: None },

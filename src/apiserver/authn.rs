@@ -3,6 +3,7 @@
 //! Knows headers and certificates, the store for whether an account is still there, and nothing of what users may do,
 //! except in [`impersonation`]. No credential ever reaches a log.
 
+mod bootstrap_token;
 pub mod impersonation;
 mod service_account;
 pub mod token_file;
@@ -32,6 +33,7 @@ pub struct Authenticator {
     static_tokens: HashMap<[u8; 32], UserInfo>,
     accounts: ServiceAccountTokens,
     keys: Arc<Keys>,
+    store: Store,
 }
 
 /// Who a token belongs to.
@@ -50,6 +52,7 @@ impl Authenticator {
             static_tokens: config.static_tokens.iter().map(|(token, user)| (digest(token), user.clone())).collect(),
             accounts: ServiceAccountTokens::new(keys.clone(), store.clone()),
             keys,
+            store: store.clone(),
         })
     }
 
@@ -99,6 +102,10 @@ impl Authenticator {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         if let Some(user) = self.static_tokens.get(&digest) {
             return Ok(TokenUser { user: user.clone(), audiences: Vec::new() });
+        }
+        if let Some(parts) = bootstrap_token::parts(token) {
+            let user = bootstrap_token::user(parts, &self.store.snapshot())?;
+            return Ok(TokenUser { user, audiences: Vec::new() });
         }
         self.accounts.user(token, digest, audiences)
     }

@@ -4,6 +4,7 @@ use crate::managed_fields::Owners;
 use crate::verbs::update::Write;
 use crate::verbs::{create, update};
 use crate::{ApiServer, Call, Error, authz, definitions, system_objects};
+use base64::Engine as _;
 use mini_api::{Meta, Status, Value};
 use serde_json::json;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ pub(crate) async fn run(server: &Arc<ApiServer>, address: SocketAddr) -> Result<
     definitions::sync(server).await;
     system_objects::make(server).await?;
     ensure_all(server, address).await.map_err(Error::Bootstrap)?;
+    introduce(server, address).await.map_err(Error::Bootstrap)?;
     server.booted.store(true, Ordering::Release);
     Ok(())
 }
@@ -70,6 +72,20 @@ async fn ensure_all(server: &Arc<ApiServer>, address: SocketAddr) -> Result<(), 
         "addressType": if advertise.is_ipv4() { "IPv4" } else { "IPv6" }, "ports": [port],
         "endpoints": [{"addresses": [advertise.ip().to_string()], "conditions": {"ready": true}}]});
     ensure(server, "discovery.k8s.io", "endpointslices", "default", "kubernetes", &slice).await
+}
+
+/// Tells anybody how to reach this server, and whose certificates to believe. Bootstrap tokens sign it.
+async fn introduce(server: &Arc<ApiServer>, address: SocketAddr) -> Result<(), Status> {
+    let ca = tokio::fs::read(&server.config.client_ca).await.map_err(Status::internal)?;
+    let at = SocketAddr::new(server.config.advertise, address.port());
+    let kubeconfig = format!(
+        "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {}\n    server: https://{at}\n  name: \"\"\n\
+         contexts: null\ncurrent-context: \"\"\nkind: Config\npreferences: {{}}\nusers: null\n",
+        base64::engine::general_purpose::STANDARD.encode(ca)
+    );
+    let map =
+        json!({"metadata": {"name": "cluster-info", "namespace": "kube-public"}, "data": {"kubeconfig": kubeconfig}});
+    ensure(server, "", "configmaps", "kube-public", "cluster-info", &map).await
 }
 
 /// A call of the server's own.

@@ -39,6 +39,7 @@ pub(crate) struct Controller {
 
 /// Those whose size tells how many pods there should be.
 struct Owners {
+    client: Client,
     deployments: Cache<Deployment>,
     sets: Cache<ReplicaSet>,
     stateful: Cache<StatefulSet>,
@@ -47,8 +48,13 @@ struct Owners {
 
 impl Controller {
     pub(crate) fn new(client: &Client, caches: &Caches, recorder: Recorder) -> Self {
-        let owners =
-            Owners { deployments: caches.of(), sets: caches.of(), stateful: caches.of(), replication: caches.of() };
+        let owners = Owners {
+            client: client.clone(),
+            deployments: caches.of(),
+            sets: caches.of(),
+            stateful: caches.of(),
+            replication: caches.of(),
+        };
         Self { client: client.clone(), budgets: caches.of(), pods: caches.of(), owners, recorder }
     }
 }
@@ -86,19 +92,19 @@ struct Wish {
 }
 
 impl Controller {
-    fn wish(&self, budget: &PodDisruptionBudget, selected: &[Arc<Pod>]) -> Result<Wish, String> {
+    async fn wish(&self, budget: &PodDisruptionBudget, selected: &[Arc<Pod>]) -> Result<Wish, String> {
         let spec = budget.spec.as_ref();
         let (least, most) = spec.map_or((None, None), |s| (s.min_available.as_ref(), s.max_unavailable.as_ref()));
         match (least, most) {
             (_, Some(most)) => {
-                let expected = self.owners.scale(selected)?;
+                let expected = self.owners.scale(selected).await?;
                 Ok(Wish { expected, healthy: (expected - scaled(Some(most), expected, true)).max(0) })
             }
             (Some(IntOrString::Int(least)), None) => {
                 Ok(Wish { expected: i32::try_from(selected.len()).unwrap_or(i32::MAX), healthy: *least })
             }
             (Some(least), None) => {
-                let expected = self.owners.scale(selected)?;
+                let expected = self.owners.scale(selected).await?;
                 Ok(Wish { expected, healthy: scaled(Some(least), expected, true) })
             }
             (None, None) => Ok(Wish { expected: i32::try_from(selected.len()).unwrap_or(i32::MAX), healthy: 0 }),
@@ -216,7 +222,7 @@ impl crate::driver::Controller for Controller {
         }
         let mut status = budget.status.clone().unwrap_or_default();
         let (generation, now, mut again) = (budget.metadata.generation, Timestamp::now(), None);
-        match self.wish(&budget, &selected) {
+        match self.wish(&budget, &selected).await {
             Ok(Wish { expected, healthy }) => {
                 let disrupted = self.disrupted(&budget, &selected, now, &mut again);
                 let counts = |pod: &&Arc<Pod>| {
@@ -306,6 +312,20 @@ mod tests {
         running.api.edit("pods", "a", "p1", |pod| pod["status"]["conditions"][0]["status"] = json!("False"));
         let blocked = |budget: &Value| condition(budget, "DisruptionAllowed")["reason"] == "InsufficientPods";
         running.api.until("poddisruptionbudgets", |budgets| blocked(named(budgets, "b"))).await;
+    }
+
+    #[tokio::test]
+    async fn whatever_has_a_size_tells_how_many_pods_there_should_be() {
+        let owned = |name: &str| {
+            let mut pod = pod(name, true);
+            pod["metadata"]["ownerReferences"][0]["kind"] = json!("Deployment");
+            pod
+        };
+        // Nobody here knows of Deployments that own pods themselves: it is asked for its scale as a custom kind would be.
+        let owner = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "web", "namespace": "a", "uid": "web"}, "spec": {"replicas": 4}});
+        let all = [budget(&json!({"maxUnavailable": 3})), owned("p1"), owned("p2"), owner];
+        reached(&all, (1, 2, 1, 4)).await;
     }
 
     #[tokio::test]

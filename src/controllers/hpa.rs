@@ -4,7 +4,7 @@
 //! metrics come from `metrics.k8s.io`; of other kinds of metrics it says that they cannot be had.
 
 mod behavior;
-mod scale;
+pub(crate) mod scale;
 mod usage;
 
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ use crate::driver::{Key, Outcome, Source, Writes, message};
 use crate::write;
 use behavior::Past;
 use scale::Scale;
-use usage::{Question, Samples, Target};
+use usage::{Question, Samples, Target, Tolerance};
 
 /// Upstream's `--horizontal-pod-autoscaler-sync-period`.
 const PERIOD: Duration = Duration::from_secs(15);
@@ -110,7 +110,13 @@ impl Controller {
             Some(percent) => Target::Utilization(percent),
             None => Target::Average(target.average_value.as_ref().map_or(0, |value| milli(&value.0))),
         };
-        let question = Question { resource: name, container, target: asked, current: scale.replicas };
+        let question = Question {
+            resource: name,
+            container,
+            target: asked,
+            current: scale.replicas,
+            tolerance: Tolerance::of(hpa),
+        };
         let answer = question.ask(&pods, &samples, Timestamp::now()).map_err(failed)?;
         let current = json!({"averageValue": format!("{}m", answer.average), "averageUtilization":
             answer.utilization.filter(|_| is_utilization(target))});

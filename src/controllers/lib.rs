@@ -3,6 +3,7 @@
 //! They know the API through `mini-client` alone. Invariant: a reconcile takes a key, never an event, may run at any
 //! time, and does nothing when all is well.
 
+mod bootstrap_signer;
 mod clusterrole_aggregation;
 mod cron_job;
 mod daemon_set;
@@ -127,6 +128,7 @@ pub fn spawn(
         start!(ttl_after_finished::Controller::new(&client, &caches));
         start!(daemon_set::Controller::new(&client, &caches, recorder("daemonset-controller")));
         start!(stateful_set::Controller::new(&client, &caches, recorder("statefulset-controller")));
+        start!(bootstrap_signer::Controller::new(&client, &caches));
         start!(token_cleaner::Controller::new(&client, &caches));
         start!(hpa::Controller::new(&client, &caches, recorder("horizontal-pod-autoscaler")));
         start!(disruption::Controller::new(&client, &caches, recorder("controllermanager")));

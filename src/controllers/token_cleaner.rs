@@ -24,12 +24,12 @@ impl Controller {
     }
 }
 
-fn is_token(secret: &Secret) -> bool {
+pub(crate) fn is_token(secret: &Secret) -> bool {
     secret.type_.as_deref() == Some(TYPE) && secret.metadata.namespace.as_deref() == Some(NAMESPACE)
 }
 
 /// When a token ends; one whose end cannot be read has ended, as upstream has it.
-fn expiration(secret: &Secret) -> Option<Timestamp> {
+pub(crate) fn expiration(secret: &Secret) -> Option<Timestamp> {
     let bytes = secret.data.as_ref()?.get("expiration").filter(|bytes| !bytes.0.is_empty())?;
     Some(std::str::from_utf8(&bytes.0).ok().and_then(|text| text.parse().ok()).unwrap_or(Timestamp::MIN))
 }

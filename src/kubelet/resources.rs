@@ -50,10 +50,15 @@ pub(crate) fn requests(container: &Container) -> List {
 
 pub(crate) fn qos(pod: &Pod) -> Qos {
     let Some(spec) = &pod.spec else { return Qos::BestEffort };
-    let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let whole_pod = spec.resources.as_ref().filter(|r| r.requests.is_some() || r.limits.is_some());
+    let all: Vec<(List, List)> = match whole_pod {
+        // What the pod as a whole asks for is what counts.
+        Some(resources) => vec![(resources.limits.clone(), resources.requests.clone())],
+        None => containers.map(|container| (limits(container), requests(container))).collect(),
+    };
     let (mut any, mut guaranteed) = (false, true);
-    for container in all {
-        let (limits, requests) = (limits(container), requests(container));
+    for (limits, requests) in all {
         let pairs =
             [(milli_cpu(&requests), milli_cpu(&limits)), (whole(&requests, "memory"), whole(&limits, "memory"))];
         for (request, limit) in pairs {
@@ -128,6 +133,10 @@ mod tests {
         assert_eq!(qos(&pod(json!({"limits": {"cpu": "1"}}))), Qos::Burstable);
         let uneven = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m", "memory": "1Gi"}});
         assert_eq!(qos(&pod(uneven)), Qos::Burstable);
+        let mut whole = pod(json!({"requests": {"cpu": "1"}}));
+        whole.spec.as_mut().unwrap().resources =
+            serde_json::from_value(json!({"limits": {"cpu": "1", "memory": "1Gi"}})).unwrap();
+        assert_eq!(qos(&whole), Qos::Guaranteed);
     }
 
     #[test]

@@ -554,8 +554,11 @@ pub(super) const ROLES: &[Role] = &[
         "system:controller:bootstrap-signer",
         &["R - configmaps", "update - configmaps cluster-info", EVENTS],
     ),
+    // By kubeadm's name: what a machine may read before it knows anybody here.
+    local("kube-public", CLUSTER_INFO, &["get - configmaps cluster-info"]),
 ];
 
+const CLUSTER_INFO: &str = "kubeadm:bootstrap-signer-clusterinfo";
 const MANAGER: &str = "u:system:kube-controller-manager";
 const SCHEDULER: &str = "u:system:kube-scheduler";
 
@@ -615,6 +618,7 @@ pub(super) const BINDINGS: &[Binding] = &[
         "system:controller:bootstrap-signer",
         &["s:kube-system:bootstrap-signer"],
     ),
+    bind_in("kube-public", CLUSTER_INFO, CLUSTER_INFO, &["u:system:anonymous"]),
 ];
 
 /// Every controller's ClusterRole with the subjects it is bound to: upstream's service account, and the one identity

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use mini_client::cache::Kind;
 use mini_client::{Cache, Change};
 
@@ -15,7 +16,7 @@ use crate::owner::{controller_named, controller_of};
 
 impl Owners {
     /// The sum over the owners, each once. Pods without an owner do not count.
-    pub(super) fn scale(&self, pods: &[Arc<Pod>]) -> Result<i32, String> {
+    pub(super) async fn scale(&self, pods: &[Arc<Pod>]) -> Result<i32, String> {
         let (mut seen, mut total) = (HashSet::new(), 0_i32);
         for pod in pods {
             let Some(owner) = controller_of(&pod.metadata) else { continue };
@@ -23,7 +24,7 @@ impl Owners {
                 continue;
             }
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-            let (uid, size) = self.of(namespace, &owner.kind, &owner.name).ok_or_else(|| {
+            let (uid, size) = self.of(namespace, owner).await?.ok_or_else(|| {
                 format!("found no controllers for pod {:?}", pod.metadata.name.as_deref().unwrap_or_default())
             })?;
             // ReplicaSets of one Deployment share its size.
@@ -35,27 +36,38 @@ impl Owners {
     }
 
     /// The uid and size of an owner, or of the Deployment above it.
-    fn of(&self, namespace: &str, kind: &str, name: &str) -> Option<(String, i32)> {
-        let (uid, replicas) = match kind {
-            "ReplicaSet" => {
-                let set = self.sets.get(namespace, name)?;
+    async fn of(&self, namespace: &str, owner: &OwnerReference) -> Result<Option<(String, i32)>, String> {
+        match self.known(namespace, &owner.kind, &owner.name) {
+            Some(found) => Ok(found),
+            // Whatever has a size will tell it.
+            None => {
+                let object = (owner.api_version.as_str(), owner.kind.as_str(), owner.name.as_str());
+                let size = crate::hpa::scale::size(&self.client, namespace, object).await?;
+                Ok(size.map(|size| (owner.uid.clone(), size)))
+            }
+        }
+    }
+
+    /// The same of the kinds that are watched; `None` of others.
+    fn known(&self, namespace: &str, kind: &str, name: &str) -> Option<Option<(String, i32)>> {
+        let of = |uid: Option<&String>, replicas: Option<i32>| Some((uid?.clone(), replicas.unwrap_or(1)));
+        Some(match kind {
+            "ReplicaSet" => self.sets.get(namespace, name).and_then(|set| {
                 let above = controller_named::<Deployment>(&set.metadata);
                 match above.and_then(|name| self.deployments.get(namespace, name)) {
-                    Some(deployment) => (deployment.metadata.uid.clone(), deployment.spec.replicas),
-                    None => (set.metadata.uid.clone(), set.spec.replicas),
+                    Some(deployment) => of(deployment.metadata.uid.as_ref(), deployment.spec.replicas),
+                    None => of(set.metadata.uid.as_ref(), set.spec.replicas),
                 }
-            }
+            }),
             "StatefulSet" => {
-                let set = self.stateful.get(namespace, name)?;
-                (set.metadata.uid.clone(), set.spec.replicas)
+                self.stateful.get(namespace, name).and_then(|set| of(set.metadata.uid.as_ref(), set.spec.replicas))
             }
-            "ReplicationController" => {
-                let controller = self.replication.get(namespace, name)?;
-                (controller.metadata.uid.clone(), controller.spec.as_ref()?.replicas)
-            }
+            "ReplicationController" => self
+                .replication
+                .get(namespace, name)
+                .and_then(|controller| of(controller.metadata.uid.as_ref(), controller.spec.as_ref()?.replicas)),
             _ => return None,
-        };
-        Some((uid?, replicas.unwrap_or(1)))
+        })
     }
 
     /// A new size concerns the budgets of its namespace.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use k8s_openapi::api::autoscaling::v2::{HPAScalingRules, HorizontalPodAutoscaler};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use mini_api::Quantity;
@@ -10,8 +11,6 @@ use mini_api::Quantity;
 use super::behavior::ceil;
 use crate::pods;
 
-/// Nearer than this to the target is near enough.
-const TOLERANCE: f64 = 0.1;
 /// The use of cpu of a pod this young tells little.
 const INITIAL: SignedDuration = SignedDuration::from_mins(5);
 
@@ -40,6 +39,36 @@ pub(super) struct Question<'a> {
     pub(super) container: Option<&'a str>,
     pub(super) target: Target,
     pub(super) current: i32,
+    pub(super) tolerance: Tolerance,
+}
+
+/// How far from the target is near enough.
+#[derive(Clone, Copy)]
+pub(super) struct Tolerance {
+    pub(super) down: f64,
+    pub(super) up: f64,
+}
+
+impl Tolerance {
+    /// Where nothing else is said.
+    const USUAL: f64 = 0.1;
+
+    pub(super) fn of(hpa: &HorizontalPodAutoscaler) -> Self {
+        let behavior = hpa.spec.behavior.as_ref();
+        let of = |rules: Option<&HPAScalingRules>| {
+            let said = rules.and_then(|rules| rules.tolerance.as_ref()).and_then(|said| Quantity::parse(&said.0).ok());
+            // Finer than a thousandth makes no difference that pods could show.
+            said.map_or(Self::USUAL, |said| said.milli() as f64 / 1000.0)
+        };
+        Self {
+            down: of(behavior.and_then(|behavior| behavior.scale_down.as_ref())),
+            up: of(behavior.and_then(|behavior| behavior.scale_up.as_ref())),
+        }
+    }
+
+    fn holds(self, ratio: f64) -> bool {
+        (1.0 - self.down..=1.0 + self.up).contains(&ratio)
+    }
 }
 
 fn milli(quantity: &str) -> i64 {
@@ -102,7 +131,7 @@ impl Question<'_> {
         let asked: i64 = used.keys().filter_map(|name| requests.get(name)).sum();
         let utilization = (asked > 0).then(|| i32::try_from(sum * 100 / asked).unwrap_or(i32::MAX));
         let answer = |replicas| Ok(Answer { replicas, utilization, average });
-        let near = |ratio: f64| (1.0 - ratio).abs() <= TOLERANCE;
+        let near = |ratio: f64| self.tolerance.holds(ratio);
         let count = |number: usize| f64::from(i32::try_from(number).unwrap_or(i32::MAX));
         let with_unready = !unready.is_empty() && first > 1.0;
         if missing.is_empty() && !with_unready {
@@ -157,8 +186,10 @@ mod tests {
 
     fn replicas(pods: &[(&str, bool, Option<i64>)], current: i32) -> Result<i32, String> {
         let all: Vec<_> = pods.iter().map(|(name, ready, _)| pod(name, *ready)).collect();
+        let tolerance = Tolerance::of(&HorizontalPodAutoscaler::default());
         let samples = pods.iter().filter_map(|(name, _, used)| Some(((*name).to_owned(), (*used)?))).collect();
-        let question = Question { resource: "cpu", container: None, target: Target::Utilization(50), current };
+        let question =
+            Question { resource: "cpu", container: None, target: Target::Utilization(50), current, tolerance };
         question.ask(&all, &samples, Timestamp::now()).map(|answer| answer.replicas)
     }
 
@@ -168,6 +199,16 @@ mod tests {
         assert_eq!(replicas(&[("a", true, Some(10)), ("b", true, Some(10))], 2), Ok(1));
         assert_eq!(replicas(&[("a", true, Some(52)), ("b", true, Some(52))], 2), Ok(2), "within the tolerance");
         assert!(replicas(&[("a", true, None)], 1).is_err());
+    }
+
+    #[test]
+    fn an_autoscaler_may_say_what_is_near_enough_in_each_direction() {
+        let hpa = json!({"metadata": {}, "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "a", "name": "b"},
+            "behavior": {"scaleUp": {"tolerance": "10m"}, "scaleDown": {"tolerance": "0.5"}}}});
+        let tolerance = Tolerance::of(&serde_json::from_value(hpa).unwrap());
+        assert!(tolerance.holds(1.01) && !tolerance.holds(1.02) && tolerance.holds(0.5) && !tolerance.holds(0.49));
+        let usual = Tolerance::of(&HorizontalPodAutoscaler::default());
+        assert!(usual.holds(1.1) && !usual.holds(1.11) && usual.holds(0.9) && !usual.holds(0.89));
     }
 
     #[test]

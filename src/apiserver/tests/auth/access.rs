@@ -252,3 +252,35 @@ async fn a_namespace_in_the_path_opens_nothing_outside_it() {
     }
     assert_eq!(server.call(server.admin(), "GET", "/api/v1/namespaces/a", None).await.0, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bootstrap_token_is_who_its_secret_says() {
+    use base64::Engine;
+    let server = Server::start().await;
+    let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let data = j!({"token-id": encode("abcdef"), "token-secret": encode("0123456789abcdef"),
+        "usage-bootstrap-authentication": encode("true"), "auth-extra-groups": encode("system:bootstrappers:nodes")});
+    let secret =
+        j!({"metadata": {"name": "bootstrap-token-abcdef"}, "type": "bootstrap.kubernetes.io/token", "data": data});
+    let review = async |token: &str| {
+        let review = j!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+        let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+        server.call(As::Token(token), "POST", path, Some(review)).await
+    };
+    assert_eq!(review("abcdef.0123456789abcdef").await.0, 401);
+    server.create("/api/v1/namespaces/kube-system/secrets", secret).await;
+    let (code, body) = review("abcdef.0123456789abcdef").await;
+    assert_eq!(code, 201, "{body}");
+    let user = &body["status"]["userInfo"];
+    assert_eq!(user["username"], "system:bootstrap:abcdef");
+    assert_eq!(user["groups"], j!(["system:bootstrappers", "system:bootstrappers:nodes", "system:authenticated"]));
+    assert_eq!(review("abcdef.0123456789abcdee").await.0, 401);
+
+    // Whoever knows nobody yet reads where the cluster is.
+    let path = "/api/v1/namespaces/kube-public/configmaps";
+    let (code, map) = server.call(As::Nobody, "GET", &format!("{path}/cluster-info"), None).await;
+    assert_eq!(code, 200, "{map}");
+    let kubeconfig = map["data"]["kubeconfig"].as_str().unwrap();
+    assert!(kubeconfig.contains("server: https://192.0.2.1:") && kubeconfig.contains("certificate-authority-data: "));
+    assert_eq!(server.call(As::Nobody, "GET", path, None).await.0, 403);
+}
