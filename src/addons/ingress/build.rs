@@ -17,6 +17,8 @@ use std::sync::Arc;
 pub(super) const CONTROLLER: &str = "mini.local/ingress";
 const CLASS: &str = "kubernetes.io/ingress.class";
 const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
+/// The `appProtocol` of a port that speaks HTTP/2 without TLS.
+const H2C: &str = "kubernetes.io/h2c";
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// An author's regular expression may not become larger than this when compiled.
 const PATTERN_MAX: usize = 1 << 20;
@@ -178,7 +180,7 @@ impl Builder<'_> {
         }
         let name = (namespace, service.name.clone());
         let shown = format!("Service {}/{}", name.0, name.1);
-        let endpoints = match self.services.get(&name) {
+        let found = match self.services.get(&name) {
             None => Err(format!("{shown} does not exist")),
             Some(found) if found.spec.as_ref().is_some_and(|s| s.type_.as_deref() == Some("ExternalName")) => {
                 Err(format!("{shown} is a name outside the cluster, which is not served"))
@@ -187,13 +189,14 @@ impl Builder<'_> {
                 None => Err(format!("{shown} has no TCP port {port}")),
                 Some(port) => {
                     let slices = self.slices.get(&name).into_iter().flatten().copied();
-                    Ok(endpoints::of(port, slices))
+                    let h2c = port.app_protocol.as_deref() == Some(H2C);
+                    Ok(Backend::new(endpoints::of(port, slices)).speaking_h2c(h2c))
                 }
             },
         };
-        match endpoints {
-            Ok(endpoints) => {
-                let backend = Arc::new(Backend::new(endpoints));
+        match found {
+            Ok(backend) => {
+                let backend = Arc::new(backend);
                 self.backends.insert(full, backend.clone());
                 backend
             }

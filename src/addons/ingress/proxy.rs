@@ -7,7 +7,7 @@ use super::upstream::{Download, Error, Failed, Pool, Target, Upload, Upstream};
 use super::{page, tunnel};
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::uri::{Authority, PathAndQuery};
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -120,17 +120,20 @@ fn outgoing(
 
 /// The endpoints of a route, in the order in which they are to be tried.
 pub(super) fn targets(route: &Route) -> impl Iterator<Item = Target> + '_ {
-    let tls = route.settings.tls_backend;
-    route.backend.turn().take(ENDPOINTS_TRIED).map(move |address: SocketAddr| Target { address, tls })
+    let (tls, h2) = (route.settings.tls_backend, route.speaks_h2());
+    route.backend.turn().take(ENDPOINTS_TRIED).map(move |address: SocketAddr| Target { address, tls, h2 })
 }
 
 /// Sends the request to an endpoint; to another one, or by another connection, where none of it has been done yet.
 async fn forward(worker: &Worker, route: &Arc<Route>, mut request: Request<Upload>) -> Response<Body> {
+    if route.speaks_h2() {
+        as_http2(&mut request, route.settings.tls_backend);
+    }
     let mut last = None;
     for target in targets(route) {
         match exchange(worker, route, target, request).await {
             Ok((response, upstream)) => {
-                let lease = Some((upstream, target, worker.pool.clone()));
+                let lease = upstream.map(|upstream| (upstream, target, worker.pool.clone()));
                 return answer(response, lease, route);
             }
             Err(Failed { error, unsent }) => {
@@ -146,18 +149,36 @@ async fn forward(worker: &Worker, route: &Arc<Route>, mut request: Request<Uploa
     last.map_or_else(page::no_endpoints, |error| failure(&error))
 }
 
+/// Makes the request one of HTTP/2, where the host is a part of the address.
+fn as_http2(request: &mut Request<Upload>, tls: bool) {
+    let mut parts = request.uri().clone().into_parts();
+    let host = request.headers_mut().remove(header::HOST);
+    parts.scheme = Some(if tls { Scheme::HTTPS } else { Scheme::HTTP });
+    parts.authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    *request.version_mut() = Version::HTTP_2;
+    // gRPC's servers ask for it, to know that nobody on the way drops trailers.
+    request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+}
+
 /// One endpoint: idle connections first, which it may have closed meanwhile, then a new one.
 async fn exchange(
     worker: &Worker,
     route: &Route,
     target: Target,
     mut request: Request<Upload>,
-) -> Result<(Response<Incoming>, Upstream), Failed> {
+) -> Result<(Response<Incoming>, Option<Upstream>), Failed> {
     let silence = route.settings.silence;
+    if target.h2 {
+        let sent = worker.pool.multiplex(target, request, route.settings.connect, silence).await;
+        return sent.map(|response| (response, None));
+    }
     while let Some(mut upstream) = worker.pool.take(target).await {
         let spare = repeatable(&request);
         match upstream.exchange(request, silence).await {
-            Ok(response) => return Ok((response, upstream)),
+            Ok(response) => return Ok((response, Some(upstream))),
             Err(Failed { unsent: Some(again), .. }) => request = again,
             Err(Failed { error: Error::Broken(error), unsent: None }) => match spare {
                 Some(again) => request = again,
@@ -167,7 +188,7 @@ async fn exchange(
         }
     }
     match worker.pool.connect(target, route.settings.connect).await {
-        Ok(mut upstream) => upstream.exchange(request, silence).await.map(|response| (response, upstream)),
+        Ok(mut upstream) => upstream.exchange(request, silence).await.map(|response| (response, Some(upstream))),
         Err(error) => Err(Failed { error, unsent: Some(request) }),
     }
 }

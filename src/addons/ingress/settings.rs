@@ -20,6 +20,8 @@ pub(super) struct Settings {
     pub(super) rewrite: Option<String>,
     /// Endpoints speak TLS; their certificates are not checked.
     pub(super) tls_backend: bool,
+    /// Endpoints speak HTTP/2, as gRPC needs it.
+    pub(super) h2_backend: bool,
     pub(super) connect: Duration,
     /// How long a backend may say nothing.
     pub(super) silence: Duration,
@@ -33,6 +35,7 @@ impl Default for Settings {
             patterns: false,
             rewrite: None,
             tls_backend: false,
+            h2_backend: false,
             connect: CONNECT,
             silence: SILENCE,
         }
@@ -59,11 +62,15 @@ impl Settings {
             "use-regex" => self.patterns = flag(value)?,
             "rewrite-target" if value.is_empty() => {}
             "rewrite-target" => self.rewrite = Some(groups(value)),
-            "backend-protocol" => match value.to_ascii_uppercase().as_str() {
-                "HTTP" | "" => self.tls_backend = false,
-                "HTTPS" => self.tls_backend = true,
-                _ => return Err("backends are spoken to by HTTP or HTTPS"),
-            },
+            "backend-protocol" => {
+                (self.tls_backend, self.h2_backend) = match value.to_ascii_uppercase().as_str() {
+                    "HTTP" | "" => (false, false),
+                    "HTTPS" => (true, false),
+                    "GRPC" => (false, true),
+                    "GRPCS" => (true, true),
+                    _ => return Err("backends are spoken to by HTTP, HTTPS, GRPC or GRPCS"),
+                }
+            }
             "proxy-connect-timeout" => self.connect = seconds(value)?,
             // Either direction keeps the exchange alive here, so the longer wish counts.
             "proxy-read-timeout" | "proxy-send-timeout" => self.silence = self.silence.max(seconds(value)?),
@@ -124,13 +131,17 @@ mod tests {
         assert!(!settings.redirect && settings.tls_backend);
         assert_eq!(settings.rewrite.as_deref(), Some("/a/${2}x$$host"));
         assert_eq!((settings.connect.as_secs(), settings.silence.as_secs()), (7, 3600));
+        for (value, both) in [("GRPC", (false, true)), ("grpcs", (true, true)), ("HTTPS", (true, false))] {
+            let settings = read(&[("backend-protocol", value)]).0;
+            assert_eq!((settings.tls_backend, settings.h2_backend), both, "{value}");
+        }
     }
 
     #[test]
     fn what_cannot_be_honoured_is_said() {
-        let (settings, complaints) = read(&[("backend-protocol", "GRPC"), ("use-regex", "yes")]);
+        let (settings, complaints) = read(&[("backend-protocol", "AJP"), ("use-regex", "yes")]);
         assert_eq!(settings, Settings::default());
         assert_eq!(complaints.len(), 2);
-        assert!(complaints[0].contains("backend-protocol: \"GRPC\" is not served"), "{complaints:?}");
+        assert!(complaints[0].contains("backend-protocol: \"AJP\" is not served"), "{complaints:?}");
     }
 }

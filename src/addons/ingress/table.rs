@@ -68,6 +68,8 @@ pub(super) struct Route {
 #[derive(Debug, Default)]
 pub(super) struct Backend {
     endpoints: Vec<SocketAddr>,
+    /// They speak HTTP/2 without TLS, as the Service's port says.
+    h2c: bool,
     next: AtomicUsize,
 }
 
@@ -78,9 +80,19 @@ pub(super) struct Hit {
     pub(super) path: Option<String>,
 }
 
+impl Route {
+    pub(super) fn speaks_h2(&self) -> bool {
+        self.settings.h2_backend || self.backend.h2c
+    }
+}
+
 impl Backend {
     pub(super) fn new(endpoints: Vec<SocketAddr>) -> Self {
-        Self { endpoints, next: AtomicUsize::new(0) }
+        Self { endpoints, h2c: false, next: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn speaking_h2c(self, h2c: bool) -> Self {
+        Self { h2c, ..self }
     }
 
     /// The endpoints, beginning with the one whose turn it is.

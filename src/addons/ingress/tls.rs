@@ -21,16 +21,18 @@ pub(super) fn server_config(live: Arc<Live>) -> anyhow::Result<Arc<ServerConfig>
     Ok(Arc::new(config))
 }
 
-/// For endpoints that speak TLS: they are known by their addresses, as nginx does it, and show any certificate.
+/// For endpoints that speak TLS, and one of `protocols` if any are named: they are known by their addresses, as nginx does
+/// it, and show any certificate.
 ///
 /// # Errors
 /// When the protocol versions do not fit the cryptography, which they do.
-pub(super) fn client_config() -> anyhow::Result<Arc<ClientConfig>> {
+pub(super) fn client_config(protocols: &[&str]) -> anyhow::Result<Arc<ClientConfig>> {
     let provider = Arc::new(default_provider());
-    let config = ClientConfig::builder_with_provider(provider.clone())
+    let mut config = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate::new(provider)))
         .with_no_client_auth();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
 }

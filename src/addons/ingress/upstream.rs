@@ -1,15 +1,16 @@
 //! Connections to endpoints, kept alive between requests.
 //!
 //! A connection is driven by the very task that waits for its answer: no hand-over between tasks, and a request that is
-//! dropped takes its connection with it. An idle one is driven by nobody; it is looked at before it is used again.
+//! dropped takes its connection with it. An idle one is driven by nobody; it is looked at before it is used again. HTTP/2 is
+//! the exception: all requests of a worker to an endpoint share one connection, which has a task of its own.
 
 use super::tls;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use std::collections::HashMap;
@@ -36,11 +37,12 @@ type Stream = TokioIo<Either<TcpStream, Box<TlsStream<TcpStream>>>>;
 pub(super) type Sender = http1::SendRequest<Upload>;
 pub(super) type Connection = Pin<Box<http1::Connection<Stream, Upload>>>;
 
-/// Where a connection goes, and whether through TLS.
+/// Where a connection goes, whether through TLS, and whether it speaks HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Target {
     pub(super) address: SocketAddr,
     pub(super) tls: bool,
+    pub(super) h2: bool,
 }
 
 /// Why there is no answer.
@@ -152,31 +154,14 @@ impl Upstream {
         silence: Duration,
     ) -> Result<Response<Incoming>, Failed> {
         let progress = request.body().progress();
-        let moved = || progress.as_ref().map_or(0, |moved| moved.load(Ordering::Relaxed));
-        let mut seen = moved();
-        let mut sending = pin!(self.sender.try_send_request(request));
-        let mut timer = pin!(sleep(silence));
+        let sending = self.sender.try_send_request(request);
         let connection = &mut self.connection;
-        poll_fn(|cx| {
+        answered(sending, progress, silence, |cx| {
             if let Some(alive) = connection
                 && alive.as_mut().poll(cx).is_ready()
             {
                 *connection = None;
             }
-            if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
-                return Poll::Ready(sent.map_err(|mut error| {
-                    let unsent = error.take_message();
-                    Failed { error: Error::Broken(error.into_error()), unsent }
-                }));
-            }
-            while timer.as_mut().poll(cx).is_ready() {
-                if moved() == seen {
-                    return Poll::Ready(Err(Failed { error: Error::Silent, unsent: None }));
-                }
-                seen = moved();
-                timer.as_mut().reset(Instant::now() + silence);
-            }
-            Poll::Pending
         })
         .await
     }
@@ -187,23 +172,64 @@ impl Upstream {
     }
 }
 
+/// Waits for the head of an answer; `drive` lets the connection do what it can.
+async fn answered(
+    sending: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>>,
+    progress: Option<Arc<AtomicU64>>,
+    silence: Duration,
+    mut drive: impl FnMut(&mut Context<'_>),
+) -> Result<Response<Incoming>, Failed> {
+    let moved = || progress.as_ref().map_or(0, |moved| moved.load(Ordering::Relaxed));
+    let mut seen = moved();
+    let mut sending = pin!(sending);
+    let mut timer = pin!(sleep(silence));
+    poll_fn(|cx| {
+        drive(cx);
+        if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
+            return Poll::Ready(sent.map_err(|mut error| {
+                let unsent = error.take_message();
+                Failed { error: Error::Broken(error.into_error()), unsent }
+            }));
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if moved() == seen {
+                return Poll::Ready(Err(Failed { error: Error::Silent, unsent: None }));
+            }
+            seen = moved();
+            timer.as_mut().reset(Instant::now() + silence);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 struct Idle {
     upstream: Upstream,
     since: Instant,
 }
 
-/// The idle connections of one worker.
+/// A connection that requests share, and when the last one began.
+struct Shared {
+    sender: http2::SendRequest<Upload>,
+    used: Instant,
+}
+
+/// The connections of one worker that are idle or shared.
 pub(super) struct Pool {
     idle: Mutex<HashMap<Target, Vec<Idle>>>,
-    /// A task closes what is idle for too long; it is there only while something is idle.
+    shared: Mutex<HashMap<Target, Shared>>,
+    /// A task closes what is idle for too long; it is there only while there is something.
     reaping: AtomicBool,
     tls: TlsConnector,
+    tls_h2: TlsConnector,
 }
 
 impl Pool {
     pub(super) fn new() -> anyhow::Result<Arc<Self>> {
-        let tls = TlsConnector::from(tls::client_config()?);
-        Ok(Arc::new(Self { idle: Mutex::default(), reaping: AtomicBool::new(false), tls }))
+        let tls = TlsConnector::from(tls::client_config(&[])?);
+        let tls_h2 = TlsConnector::from(tls::client_config(&["h2"])?);
+        let reaping = AtomicBool::new(false);
+        Ok(Arc::new(Self { idle: Mutex::default(), shared: Mutex::default(), reaping, tls, tls_h2 }))
     }
 
     /// An idle connection that still works.
@@ -222,16 +248,60 @@ impl Pool {
     }
 
     async fn open(&self, target: Target) -> Result<Upstream, Error> {
+        let (sender, connection) = http1::Builder::new().handshake(self.dial(target).await?).await?;
+        Ok(Upstream { sender, connection: Some(Box::pin(connection)) })
+    }
+
+    async fn dial(&self, target: Target) -> Result<Stream, Error> {
         let stream = TcpStream::connect(target.address).await.map_err(Error::Connect)?;
         stream.set_nodelay(true).map_err(Error::Connect)?;
-        let stream = if target.tls {
-            let name = ServerName::IpAddress(target.address.ip().into());
-            Either::Right(Box::new(self.tls.connect(name, stream).await.map_err(Error::Connect)?))
-        } else {
-            Either::Left(stream)
-        };
-        let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
-        Ok(Upstream { sender, connection: Some(Box::pin(connection)) })
+        if !target.tls {
+            return Ok(TokioIo::new(Either::Left(stream)));
+        }
+        let name = ServerName::IpAddress(target.address.ip().into());
+        let tls = if target.h2 { &self.tls_h2 } else { &self.tls };
+        Ok(TokioIo::new(Either::Right(Box::new(tls.connect(name, stream).await.map_err(Error::Connect)?))))
+    }
+
+    /// Sends a request by the endpoint's shared connection, or by a new one where there is none that works.
+    pub(super) async fn multiplex(
+        self: &Arc<Self>,
+        target: Target,
+        mut request: Request<Upload>,
+        patience: Duration,
+        silence: Duration,
+    ) -> Result<Response<Incoming>, Failed> {
+        let progress = request.body().progress();
+        let known = self.shared.lock().get_mut(&target).map(|shared| {
+            shared.used = Instant::now();
+            shared.sender.clone()
+        });
+        if let Some(mut sender) = known
+            && sender.ready().await.is_ok()
+        {
+            match answered(sender.try_send_request(request), progress.clone(), silence, |_| ()).await {
+                Err(Failed { unsent: Some(again), .. }) => request = again,
+                done => return done,
+            }
+        }
+        let opened = tokio::time::timeout(patience, self.share(target)).await.unwrap_or(Err(Error::ConnectTimeout));
+        match opened {
+            Ok(mut sender) => answered(sender.try_send_request(request), progress, silence, |_| ()).await,
+            Err(error) => Err(Failed { error, unsent: Some(request) }),
+        }
+    }
+
+    async fn share(self: &Arc<Self>, target: Target) -> Result<http2::SendRequest<Upload>, Error> {
+        let stream = self.dial(target).await?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new()).handshake(stream).await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(address = %target.address, %error, "a shared connection ended");
+            }
+        });
+        self.shared.lock().insert(target, Shared { sender: sender.clone(), used: Instant::now() });
+        self.reap();
+        Ok(sender)
     }
 
     /// Keeps a connection whose exchange is complete; drops one that cannot be used again.
@@ -246,6 +316,10 @@ impl Pool {
             list.push(idle);
         }
         drop(all);
+        self.reap();
+    }
+
+    fn reap(self: &Arc<Self>) {
         // A worker that is shutting down has no runtime to reap in, and needs none.
         if !self.reaping.swap(true, Ordering::AcqRel)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
@@ -263,7 +337,10 @@ async fn reap(pool: Arc<Pool>) {
             list.retain(|idle| idle.since.elapsed() < IDLE);
             !list.is_empty()
         });
-        if all.is_empty() {
+        // Without its last sender a connection ends when its requests have.
+        let mut shared = pool.shared.lock();
+        shared.retain(|_, shared| shared.used.elapsed() < IDLE && !shared.sender.is_closed());
+        if all.is_empty() && shared.is_empty() {
             pool.reaping.store(false, Ordering::Release);
             return;
         }

@@ -21,10 +21,9 @@ fn key(names: &[&str]) -> Arc<CertifiedKey> {
 }
 
 async fn connect(address: SocketAddr, name: &str, protocol: &str) -> TlsStream<TcpStream> {
-    let mut config = Arc::unwrap_or_clone(tls::client_config().unwrap());
-    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    let config = tls::client_config(&[protocol]).unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    TlsConnector::from(Arc::new(config)).connect(name, TcpStream::connect(address).await.unwrap()).await.unwrap()
+    TlsConnector::from(config).connect(name, TcpStream::connect(address).await.unwrap()).await.unwrap()
 }
 
 #[tokio::test]
@@ -113,4 +112,72 @@ async fn backends_may_speak_tls() {
     let settings = Settings { tls_backend: true, ..Settings::default() };
     let proxy = Proxy::start(table(vec![("", Matcher::prefix("/"), route(&[secure.address], settings))]));
     assert!(proxy.get("a", "/").await.ends_with("tls"));
+}
+
+/// As gRPC servers answer: what was asked for in the body, the outcome behind it.
+async fn told_in_trailers(
+    request: Request<Incoming>,
+) -> Result<Response<impl http_body::Body<Data = Bytes, Error = Infallible>>, Infallible> {
+    let te = request.headers().get("te").map_or("none", |te| te.to_str().unwrap_or("?")).to_owned();
+    let text = format!("{:?} {} te: {te}, ", request.version(), request.uri());
+    let sent = request.into_body().collect().await.unwrap();
+    let asked = sent.trailers().and_then(|trailers| trailers.get("asked")).cloned();
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("grpc-status", "0".parse().unwrap());
+    trailers.extend(asked.map(|asked| (http::HeaderName::from_static("asked"), asked)));
+    let data = Bytes::from([text.as_bytes(), &sent.to_bytes()].concat());
+    let frames = [http_body::Frame::data(data), http_body::Frame::trailers(trailers)];
+    Ok(Response::new(StreamBody::new(futures::stream::iter(frames.map(Ok)))))
+}
+
+#[tokio::test]
+async fn grpc_passes_with_its_trailers() {
+    use hyper::server::conn::http2 as server;
+    let plain = raw_backend(|stream, _| async move {
+        let service = service_fn(told_in_trailers);
+        let _ = server::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+    })
+    .await;
+    let mut own = Table::default();
+    own.certificates.add("", &key(&["x"]));
+    let acceptor = TlsAcceptor::from(tls::server_config(Arc::new(Live::new(own))).unwrap());
+    let secure = raw_backend(move |stream, _| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+            let service = service_fn(told_in_trailers);
+            let _ = server::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+        }
+    })
+    .await;
+    let grpc = Settings { h2_backend: true, ..Settings::default() };
+    let grpcs = Settings { tls_backend: true, ..grpc.clone() };
+    let by_port = Arc::new(Backend::new(vec![plain.address]).speaking_h2c(true));
+    let by_port = Arc::new(Route { backend: by_port, settings: Arc::default(), secure: false });
+    let proxy = Proxy::start(table(vec![
+        ("", Matcher::prefix("/plain"), route(&[nobody().await, plain.address], grpc)),
+        ("", Matcher::prefix("/secure"), route(&[secure.address], grpcs)),
+        ("", Matcher::prefix("/port"), by_port),
+    ]));
+    let stream = connect(proxy.workers.https, "a.b", "h2").await;
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    for (path, scheme) in
+        [("/plain", "http"), ("/secure", "https"), ("/port", "http"), ("/plain", "http"), ("/secure", "https")]
+    {
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("asked", "yes".parse().unwrap());
+        let frames = [http_body::Frame::data(Bytes::from_static(b"hello")), http_body::Frame::trailers(trailers)];
+        let body = StreamBody::new(futures::stream::iter(frames.map(Ok::<_, Infallible>)));
+        let request = Request::post(format!("https://a.b{path}")).header("te", "trailers").body(body).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        let answer = answer.into_body().collect().await.unwrap();
+        let trailers = answer.trailers().unwrap().clone();
+        assert_eq!((&trailers["grpc-status"], &trailers["asked"]), (&"0".parse().unwrap(), &"yes".parse().unwrap()));
+        let text = String::from_utf8(answer.to_bytes().to_vec()).unwrap();
+        assert_eq!(text, format!("HTTP/2.0 {scheme}://a.b{path} te: trailers, hello"));
+    }
+    assert_eq!((plain.connections(), secure.connections()), (1, 1), "connections are shared");
 }
