@@ -12,6 +12,7 @@ use mini_api::{Meta, cron, names};
 use serde_json::{Value, json};
 
 mod job;
+mod job_status;
 
 /// A CronJob's name gets 11 characters appended for each of its Jobs.
 const CRON_NAME_MAX: usize = 52;
@@ -22,10 +23,10 @@ pub(crate) const JOB: Hooks = Hooks {
     prepare_create: own_pods,
     name: names::is_dns1123_subdomain,
     validate: |v, errors| job::validate(v.name(), &At::root(v).get("spec"), true, errors),
-    validate_update: |new, old, subresource, errors| {
-        if subresource.is_none() {
-            job::validate_update(new, old, errors);
-        }
+    validate_update: |new, old, subresource, errors| match subresource {
+        None => job::validate_update(new, old, errors),
+        Some("status") => job_status::validate_update(new, old, errors),
+        Some(_) => {}
     },
     columns: &[
         NAME,

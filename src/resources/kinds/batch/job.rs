@@ -205,7 +205,7 @@ fn validate_success(policy: &At<'_>, completions: i64, errors: &mut Errors) {
 }
 
 /// How many indexes a list such as `1,3-5` names, all below `completions` and in order.
-fn indexes_total(text: &str, completions: i64) -> Result<i64, String> {
+pub(super) fn indexes_total(text: &str, completions: i64) -> Result<i64, String> {
     let (mut total, mut last) = (0, -1);
     for part in text.split(',') {
         let number = |text: &str| {
