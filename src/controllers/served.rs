@@ -1,9 +1,11 @@
 //! Which kinds the server serves, asked by discovery, so that new rows and custom kinds just work.
 
+use std::collections::HashSet;
+
 use kube::Client;
 use kube::core::ApiResource;
 
-/// One served kind in its preferred version.
+/// One served kind, in its group's preferred version where that has it.
 #[derive(Clone, Debug)]
 pub(crate) struct Served {
     pub(crate) resource: ApiResource,
@@ -21,16 +23,18 @@ impl Served {
 pub(crate) async fn discover(client: &Client) -> Result<(Vec<Served>, Vec<String>), kube::Error> {
     let core = async { ("v1".to_owned(), client.list_core_api_resources("v1").await) };
     let groups = client.list_api_groups().await?;
-    let versions = groups.groups.iter().filter_map(|group| {
-        let preferred = group.preferred_version.as_ref().or(group.versions.first())?;
-        Some(preferred.group_version.clone())
+    let versions = groups.groups.iter().flat_map(|group| {
+        let (first, rest): (Vec<_>, Vec<_>) =
+            group.versions.iter().partition(|version| Some(*version) == group.preferred_version.as_ref());
+        first.into_iter().chain(rest).map(|version| version.group_version.clone())
     });
     let others = versions.map(|version| async {
         let list = client.list_api_group_resources(&version).await;
         (version, list)
     });
     let (core, others) = tokio::join!(core, futures::future::join_all(others));
-    let (mut served, mut failures) = (Vec::new(), Vec::new());
+    let (mut served, mut failures) = (Vec::<Served>::new(), Vec::new());
+    let mut seen = HashSet::new();
     for (version, list) in std::iter::once(core).chain(others) {
         let list = match list {
             Ok(list) => list,
@@ -41,6 +45,9 @@ pub(crate) async fn discover(client: &Client) -> Result<(Vec<Served>, Vec<String
         };
         let (group, number) = version.split_once('/').unwrap_or(("", &version));
         for row in list.resources.into_iter().filter(|row| !row.name.contains('/')) {
+            if !seen.insert((group.to_owned(), row.name.clone())) {
+                continue;
+            }
             served.push(Served {
                 resource: ApiResource {
                     group: group.to_owned(),

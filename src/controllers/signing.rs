@@ -188,7 +188,11 @@ impl crate::driver::Controller for Controller {
             }
             return Ok(None);
         }
-        let keep = if now.decided || now.issued || now.approved { DECIDED } else { PENDING };
+        // As upstream, which leaves what waits for its signer.
+        if now.approved && !now.decided && !now.issued {
+            return Ok(None);
+        }
+        let keep = if now.decided || now.issued { DECIDED } else { PENDING };
         let age = jiff::Timestamp::now().as_second() - now.since.as_second();
         let left = keep.saturating_sub(Duration::from_secs(u64::try_from(age).unwrap_or(0)));
         if !left.is_zero() {
