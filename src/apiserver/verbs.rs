@@ -8,7 +8,7 @@ pub(crate) mod delete;
 mod deletecollection;
 mod eviction;
 mod get;
-mod list;
+pub(crate) mod list;
 mod patch;
 mod review;
 mod scale;
@@ -23,7 +23,8 @@ use crate::body::Body;
 use crate::decode::Warnings;
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
-use mini_api::{Reason, Status};
+use mini_api::{FieldError, Reason, Status};
+use mini_resources::Resource;
 
 /// Carries out what was asked.
 pub(crate) async fn dispatch(call: Call, body: Bytes) -> Result<Response<Body>, Status> {
@@ -83,6 +84,12 @@ async fn carry_out(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
     }?;
     warn(&mut response, &call.notices.take());
     Ok(response)
+}
+
+/// 422 about an object. Upstream's events of both groups are of one kind, of the core group.
+pub(crate) fn invalid(resource: &Resource, name: &str, errors: &[FieldError]) -> Status {
+    let group = if resource.group == "events.k8s.io" { "" } else { &resource.group };
+    Status::invalid(group, &resource.kind, name, errors)
 }
 
 /// 405 in upstream's words.

@@ -1,22 +1,26 @@
 //! Who asks for a certificate is what the server knows, not what the request says; and `CertificateApproval`,
-//! `CertificateSigning` and `CertificateSubjectRestriction`: who may approve and sign for which signer.
+//! `CertificateSigning`, `CertificateSubjectRestriction` and `ClusterTrustBundleAttest`: who may approve, sign and attest
+//! for which signer. So may who signs for a pod, which upstream asks where it validates the status.
 
 use super::{Operation, Request};
-use crate::authz::{Attributes, Decision, MASTERS};
+use crate::authz::{Attributes, Decision, MASTERS, escalation};
+use crate::verbs::invalid;
 use base64::Engine;
 use mini_api::{FieldError, FieldPath, Meta, Status, Value, meta};
 use serde_json::{Map, json};
 
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 
-fn concerns(request: &Request<'_>, subresource: &str) -> bool {
+const REQUESTS: &str = "certificatesigningrequests";
+
+fn concerns(request: &Request<'_>, plural: &str, subresource: &str) -> bool {
     request.resource.group == "certificates.k8s.io"
-        && request.resource.plural == "certificatesigningrequests"
+        && request.resource.plural == plural
         && request.subresource == subresource
 }
 
 pub(super) fn mutate(request: &mut Request<'_>) -> Result<(), Status> {
-    if request.operation != Operation::Create || !concerns(request, "") {
+    if request.operation != Operation::Create || !concerns(request, REQUESTS, "") {
         return Ok(());
     }
     let user = request.user;
@@ -40,9 +44,13 @@ pub(super) fn mutate(request: &mut Request<'_>) -> Result<(), Status> {
 pub(super) fn validate(request: &mut Request<'_>) -> Result<(), Status> {
     let signer = request.object.text(&["spec", "signerName"]).to_owned();
     match request.operation {
-        Operation::Create if concerns(request, "") => requested(request, &signer),
-        Operation::Update if concerns(request, "approval") => may(request, "approve", &signer),
-        Operation::Update if concerns(request, "status") => {
+        Operation::Create if concerns(request, REQUESTS, "") => requested(request, &signer),
+        Operation::Update if concerns(request, REQUESTS, "approval") => must(request, "approve", &signer),
+        Operation::Create | Operation::Update if concerns(request, "clustertrustbundles", "") => {
+            attested(request, &signer)
+        }
+        Operation::Update if concerns(request, "podcertificaterequests", "status") => signed_for_pod(request, &signer),
+        Operation::Update if concerns(request, REQUESTS, "status") => {
             let certificate = |v: &Value| v.text(&["status", "certificate"]).to_owned();
             let failed = |v: &Value| {
                 let conditions = v.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
@@ -50,7 +58,7 @@ pub(super) fn validate(request: &mut Request<'_>) -> Result<(), Status> {
             };
             let same =
                 |old: &Value| certificate(old) == certificate(request.object) && failed(old) == failed(request.object);
-            if request.old.is_some_and(same) { Ok(()) } else { may(request, "sign", &signer) }
+            if request.old.is_some_and(same) { Ok(()) } else { must(request, "sign", &signer) }
         }
         _ => Ok(()),
     }
@@ -64,8 +72,7 @@ fn requested(request: &Request<'_>, signer: &str) -> Result<(), Status> {
         Ok(read) => read,
         Err(why) => {
             let error = FieldError::invalid(&FieldPath::new("spec").child("request"), text, why);
-            let (group, kind) = (&request.resource.group, &request.resource.kind);
-            return Err(Status::invalid(group, kind, request.object.name(), &[error]));
+            return Err(invalid(request.resource, request.object.name(), &[error]));
         }
     };
     if signer == CLIENT && read.organizations.iter().any(|group| group == MASTERS) {
@@ -74,18 +81,39 @@ fn requested(request: &Request<'_>, signer: &str) -> Result<(), Status> {
     Ok(())
 }
 
+/// What a bundle says of a signer's roots is for those to say who may attest for the signer.
+fn attested(request: &Request<'_>, signer: &str) -> Result<(), Status> {
+    if signer.is_empty() || escalation::only_collected(request) || may(request, "attest", signer) {
+        return Ok(());
+    }
+    Err(refused(request, &format!("user not permitted to attest for signerName {signer:?}")))
+}
+
+fn signed_for_pod(request: &Request<'_>, signer: &str) -> Result<(), Status> {
+    let status = |v: &Value| v.get("status").cloned().unwrap_or_default();
+    if request.old.is_some_and(|old| status(old) == status(request.object)) || may(request, "sign", signer) {
+        return Ok(());
+    }
+    let why = format!("User {:?} is not permitted to \"sign\" for signer {signer:?}", request.user.name);
+    let error = FieldError::forbidden(&FieldPath::new("spec").child("signerName"), why);
+    Err(invalid(request.resource, request.object.name(), &[error]))
+}
+
 /// Whether the user has the verb on the signer, or on all of its domain.
-fn may(request: &Request<'_>, verb: &str, signer: &str) -> Result<(), Status> {
+fn may(request: &Request<'_>, verb: &str, signer: &str) -> bool {
     let domain = format!("{}/*", signer.split('/').next().unwrap_or_default());
-    let allowed = [signer, &domain].iter().any(|name| {
+    [signer, &domain].iter().any(|name| {
         let attributes = Attributes {
             version: "*",
             name,
             ..Attributes::resource(request.user, verb, "certificates.k8s.io", "signers")
         };
         request.server.authz.authorize(&attributes) == Decision::Allow
-    });
-    if allowed {
+    })
+}
+
+fn must(request: &Request<'_>, verb: &str, signer: &str) -> Result<(), Status> {
+    if may(request, verb, signer) {
         return Ok(());
     }
     Err(refused(request, &format!("user not permitted to {verb} requests with signerName {signer:?}")))

@@ -80,7 +80,7 @@ fn binding(request: &Request<'_>) -> Option<String> {
 
 /// True for an update that changes only what the garbage collector needs to: it may finish the deletion of roles that it
 /// could not have made.
-fn only_collected(request: &Request<'_>) -> bool {
+pub(crate) fn only_collected(request: &Request<'_>) -> bool {
     const COLLECTORS: [&str; 4] = ["ownerReferences", "finalizers", "managedFields", "resourceVersion"];
     let without = |object: &Value| {
         let mut object = object.clone();

@@ -284,3 +284,61 @@ async fn a_bootstrap_token_is_who_its_secret_says() {
     assert!(kubeconfig.contains("server: https://192.0.2.1:") && kubeconfig.contains("certificate-authority-data: "));
     assert_eq!(server.call(As::Nobody, "GET", path, None).await.0, 403);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signer_is_spoken_for_by_those_who_may() {
+    const CERTIFICATES: &str = "/apis/certificates.k8s.io/v1";
+    let server = Server::start().await;
+    namespace(&server, "a").await;
+    let allow = async |name: &str, rules: Value| {
+        server.create(&format!("{RBAC}/clusterroles"), j!({"metadata": {"name": name}, "rules": rules})).await;
+        let binding = j!({"metadata": {"name": name}, "subjects": [{"kind": "User", "name": "ann"}],
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}});
+        server.create(&format!("{RBAC}/clusterrolebindings"), binding).await;
+    };
+    let resources = ["clustertrustbundles", "podcertificaterequests", "podcertificaterequests/status"];
+    allow("writes", j!([{"apiGroups": ["certificates.k8s.io"], "resources": resources, "verbs": ["*"]}])).await;
+
+    let anchor = std::fs::read_to_string(&server.pki.ca).unwrap();
+    let bundles = format!("{CERTIFICATES}/clustertrustbundles");
+    let plain = j!({"metadata": {"name": "plain"}, "spec": {"trustBundle": anchor}});
+    let of_signer = j!({"metadata": {"name": "example.com:s:a"},
+        "spec": {"signerName": "example.com/s", "trustBundle": anchor}});
+    assert_eq!(server.call_as("ann", "POST", &bundles, Some(plain)).await.0, 201);
+    let refused = server.call_as("ann", "POST", &bundles, Some(of_signer.clone())).await;
+    assert_eq!(
+        (refused.0, message(&refused)),
+        (
+            403,
+            "clustertrustbundles.certificates.k8s.io \"example.com:s:a\" is forbidden: user not permitted to attest for \
+             signerName \"example.com/s\""
+        )
+    );
+    let signers = |verb: &str| {
+        j!([{"apiGroups": ["certificates.k8s.io"], "resources": ["signers"],
+            "resourceNames": ["example.com/*"], "verbs": [verb]}])
+    };
+    allow("attests", signers("attest")).await;
+    let made = server.call_as("ann", "POST", &bundles, Some(of_signer)).await;
+    assert_eq!(made.0, 201, "{}", made.1);
+
+    let requests = format!("{CERTIFICATES}/namespaces/a/podcertificaterequests");
+    let request = j!({"metadata": {"name": "r"}, "spec": {"signerName": "example.com/s", "podName": "p", "podUID": "a",
+        "serviceAccountName": "s", "serviceAccountUID": "b", "nodeName": "n", "nodeUID": "c", "stubPKCS10Request": "QQ=="}});
+    server.create(&requests, request).await;
+    let denied = j!({"status": {"conditions": [{"type": "Denied", "status": "True", "reason": "Why", "message": "m",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+    let status = format!("{requests}/r/status");
+    let refused = server.call_as("ann", "PATCH", &status, Some(denied.clone())).await;
+    assert_eq!(
+        (refused.0, message(&refused)),
+        (
+            422,
+            "PodCertificateRequest.certificates.k8s.io \"r\" is invalid: spec.signerName: Forbidden: User \"ann\" is not \
+             permitted to \"sign\" for signer \"example.com/s\""
+        )
+    );
+    allow("signs", signers("sign")).await;
+    let done = server.call_as("ann", "PATCH", &status, Some(denied)).await;
+    assert_eq!(done.0, 200, "{}", done.1);
+}
