@@ -172,10 +172,17 @@ impl Status {
     /// 422 with one cause for each error; `kind` is the Kind, not the resource.
     #[must_use]
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
-        let list = match errors {
+        // What is said twice is a cause twice, but told once.
+        let mut told: Vec<String> = Vec::new();
+        for text in errors.iter().map(ToString::to_string) {
+            if !told.contains(&text) {
+                told.push(text);
+            }
+        }
+        let list = match told.as_slice() {
             [] => String::new(),
             [one] => format!(": {one}"),
-            many => format!(": [{}]", many.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+            many => format!(": [{}]", many.join(", ")),
         };
         let mut status = Self::new(Reason::Invalid, format!("{} \"{name}\" is invalid{list}", qualified(group, kind)))
             .about(group, kind, name);

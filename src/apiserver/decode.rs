@@ -47,7 +47,11 @@ pub(crate) fn object(
     if !kind.is_empty() && kind != resource.kind {
         return Err(Status::bad_request(format!(
             "{kind} in version \"{}\" cannot be handled as a {}: converting ({}.{kind}) to ({}.{}): unknown conversion",
-            resource.version, resource.kind, resource.version, resource.version, resource.kind
+            resource.version,
+            resource.kind,
+            resource.version,
+            internal_package(&resource.group),
+            resource.kind
         )));
     }
     let duplicates = match (fields, media) {
@@ -83,11 +87,21 @@ pub(crate) fn settle(
     let place = if resource.custom.is_some() { odd.len() } else { 0 };
     odd.splice(place..place, unknown);
     match fields {
-        FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Ignore => odd.clear(),
         FieldValidation::Strict if !odd.is_empty() => {
-            Err(cannot_be_handled(resource, &format!("strict decoding error: {}", odd.join(", "))))
+            return Err(cannot_be_handled(resource, &format!("strict decoding error: {}", odd.join(", "))));
         }
-        FieldValidation::Strict | FieldValidation::Warn => Ok(odd),
+        FieldValidation::Strict | FieldValidation::Warn => {}
+    }
+    odd.extend((resource.hooks.warnings)(value));
+    Ok(odd)
+}
+
+/// Where upstream keeps the internal form of a group's kinds.
+fn internal_package(group: &str) -> &str {
+    match group {
+        "" | "events.k8s.io" => "core",
+        group => group.split('.').next().unwrap_or_default(),
     }
 }
 

@@ -152,11 +152,8 @@ impl DeleteOptions {
             let why = "orphanDependents and deletionPropagation cannot be both set";
             errors.push(FieldError::invalid(&path, policy, why));
         }
-        let grace = value.get("gracePeriodSeconds").and_then(Value::as_i64);
-        if grace.is_some_and(|g| g < 0) {
-            let path = FieldPath::new("gracePeriodSeconds");
-            errors.push(FieldError::invalid(&path, grace.unwrap_or_default(), "must be greater than or equal to 0"));
-        }
+        // As upstream, where less than nothing is a second.
+        let grace = value.get("gracePeriodSeconds").and_then(Value::as_i64).map(|n| if n < 0 { 1 } else { n });
         if !errors.is_empty() {
             return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &errors));
         }

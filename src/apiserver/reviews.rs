@@ -27,15 +27,8 @@ pub async fn create(call: &Call, mut object: Value) -> Result<Value, Status> {
             json!({"userInfo": user_value(&call.user)})
         }
         (AUTHORIZATION, "selfsubjectaccessreviews") => access(call, &call.user, &object)?,
-        (AUTHORIZATION, "subjectaccessreviews") => access(call, &subject(&object)?, &object)?,
-        (AUTHORIZATION, "localsubjectaccessreviews") => {
-            let asked = object.text(&["spec", "resourceAttributes", "namespace"]);
-            if asked != call.info.namespace || object.pointer("/spec/resourceAttributes").is_none() {
-                let path = FieldPath::new("spec").child("resourceAttributes").child("namespace");
-                let error = FieldError::invalid(&path, asked, "must match metadata.namespace");
-                return Err(Status::invalid(AUTHORIZATION, "LocalSubjectAccessReview", "", &[error]));
-            }
-            access(call, &subject(&object)?, &object)?
+        (AUTHORIZATION, "subjectaccessreviews" | "localsubjectaccessreviews") => {
+            access(call, &subject(&object), &object)?
         }
         (AUTHORIZATION, "selfsubjectrulesreviews") => rules(call, &object)?,
         _ => return Err(crate::handler::no_such_path()),
@@ -77,26 +70,67 @@ pub(crate) fn user_value(user: &UserInfo) -> Value {
 }
 
 /// The user whose access is asked for.
-fn subject(object: &Value) -> Result<UserInfo, Status> {
+fn subject(object: &Value) -> UserInfo {
     let spec = object.get("spec").unwrap_or(&Value::Null);
     let groups = strings(spec.get("groups"));
     let name = spec.text(&["user"]).to_owned();
-    if name.is_empty() && groups.is_empty() {
-        let path = FieldPath::new("spec").child("user");
-        let error = FieldError::invalid(&path, "", "at least one of user or group must be specified");
-        let kind = object.text(&["kind"]);
-        return Err(Status::invalid(AUTHORIZATION, kind, "", &[error]));
-    }
     let extra = spec.get("extra").and_then(Value::as_object).into_iter().flatten();
     let extra: BTreeMap<_, _> = extra.map(|(key, values)| (key.to_lowercase(), strings(Some(values)))).collect();
-    Ok(UserInfo { name, uid: spec.text(&["uid"]).to_owned(), groups, extra })
+    UserInfo { name, uid: spec.text(&["uid"]).to_owned(), groups, extra }
+}
+
+/// What is wrong with a question about access, in upstream's words.
+fn wrong(call: &Call, object: &Value) -> Vec<FieldError> {
+    let plural = call.resource.plural.as_str();
+    let (local, own) = (plural == "localsubjectaccessreviews", plural == "selfsubjectaccessreviews");
+    let spec = object.get("spec").unwrap_or(&Value::Null);
+    let at = |name: &str| FieldPath::new("spec").child(name);
+    let (resource, path) = (spec.get("resourceAttributes"), spec.get("nonResourceAttributes"));
+    let mut errors = Vec::new();
+    match (resource, path) {
+        (Some(_), Some(path)) => {
+            let why = "cannot be specified in combination with resourceAttributes";
+            errors.push(FieldError::invalid(&at("nonResourceAttributes"), path.clone(), why));
+        }
+        (None, None) => {
+            let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            errors.push(FieldError::invalid(&at("resourceAttributes"), Value::Null, why));
+        }
+        _ => {}
+    }
+    if !own && spec.text(&["user"]).is_empty() && strings(spec.get("groups")).is_empty() {
+        errors.push(FieldError::invalid(&at("user"), "", "at least one of user or group must be specified"));
+    }
+    let mut metadata = object.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default();
+    metadata.retain(|name, value| {
+        name != "managedFields" && !(local && name == "namespace") && !matches!(value.as_str(), Some(""))
+    });
+    if !metadata.is_empty() {
+        let why = if local { "must be empty except for namespace" } else { "must be empty" };
+        errors.push(FieldError::invalid(&FieldPath::new("metadata"), Value::Object(metadata), why));
+    }
+    let asked = object.text(&["spec", "resourceAttributes", "namespace"]);
+    if local && resource.is_some() && asked != call.info.namespace {
+        let path = at("resourceAttributes").child("namespace");
+        errors.push(FieldError::invalid(&path, asked, "must match metadata.namespace"));
+    }
+    if let (true, Some(path)) = (local, path) {
+        let why = "disallowed on this kind of request";
+        errors.push(FieldError::invalid(&at("nonResourceAttributes"), path.clone(), why));
+    }
+    errors
 }
 
 fn access(call: &Call, user: &UserInfo, object: &Value) -> Result<Value, Status> {
+    let errors = wrong(call, object);
+    if !errors.is_empty() {
+        // Upstream has lost the kind by then.
+        return Err(Status::invalid(AUTHORIZATION, "", "", &errors));
+    }
     let part = |field: &str| object.get("spec").and_then(|s| s.get(field)).filter(|v| v.is_object());
     let fields = part("resourceAttributes").and_then(|resource| fields(resource.get("fieldSelector")?));
     let attributes = match (part("resourceAttributes"), part("nonResourceAttributes")) {
-        (Some(resource), None) => Attributes {
+        (Some(resource), _) => Attributes {
             user,
             verb: resource.text(&["verb"]),
             group: resource.text(&["group"]),
@@ -109,20 +143,13 @@ fn access(call: &Call, user: &UserInfo, object: &Value) -> Result<Value, Status>
             fields: fields.as_ref(),
             resource_request: true,
         },
-        (None, Some(path)) => Attributes {
-            path: path.text(&["path"]),
-            resource_request: false,
-            ..Attributes::resource(user, path.text(&["verb"]), "", "")
-        },
-        (given, _) => {
-            let path = FieldPath::new("spec").child("resourceAttributes");
-            let why = if given.is_some() {
-                "cannot be specified in combination with nonResourceAttributes"
-            } else {
-                "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-            };
-            let error = FieldError::invalid(&path, Value::Null, why);
-            return Err(Status::invalid(AUTHORIZATION, object.text(&["kind"]), "", &[error]));
+        (None, path) => {
+            let path = path.unwrap_or(&Value::Null);
+            Attributes {
+                path: path.text(&["path"]),
+                resource_request: false,
+                ..Attributes::resource(user, path.text(&["verb"]), "", "")
+            }
         }
     };
     let (allowed, reason) = call.server.authz.explain(&attributes);

@@ -8,7 +8,7 @@ pub(crate) mod delete;
 mod deletecollection;
 mod eviction;
 mod get;
-pub(crate) mod list;
+mod list;
 mod patch;
 mod review;
 mod scale;

@@ -38,6 +38,20 @@ pub(crate) fn validate(resource: &Resource, v: &Value, errors: &mut Errors) {
         errors.push(namespace.forbidden("not allowed on this type"));
     }
     shared(&meta, errors);
+    if standard_finalizers(resource) {
+        for item in meta.get("finalizers").items() {
+            if !item.text().contains('/') && !matches!(item.text(), "kubernetes" | "orphan" | "foregroundDeletion") {
+                errors.push(item.invalid("name is neither a standard finalizer name nor is it fully qualified"));
+            }
+        }
+    }
+}
+
+/// Kinds whose finalizers are upstream's own or have a domain: all but those that upstream checks outside its core.
+fn standard_finalizers(resource: &Resource) -> bool {
+    const GENERIC: [&str; 4] =
+        ["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io"];
+    resource.custom.is_none() && !GENERIC.contains(&resource.group.as_str())
 }
 
 /// The metadata of an object inside another one, which needs no name and may have a namespace.
@@ -113,24 +127,23 @@ pub(crate) fn annotations(at: &At<'_>, errors: &mut Errors) {
 }
 
 fn owners(at: &At<'_>, errors: &mut Errors) {
-    let mut controller: Option<&str> = None;
+    let mut controller: Option<String> = None;
     for owner in at.items() {
         let version = owner.get("apiVersion");
-        if version.is_empty() {
-            errors.push(version.invalid("version must not be empty"));
+        if !version.is_empty() && (version.text().matches('/').count() > 1 || version.text().ends_with('/')) {
+            errors.push(version.invalid("must be <group>/<version> or <version>"));
         }
-        for field in ["kind", "name", "uid"] {
-            let field_at = owner.get(field);
-            if field_at.is_empty() {
-                errors.push(FieldError::invalid(&field_at.path, "", format!("{field} must not be empty")));
+        for field in ["apiVersion", "kind", "name", "uid"] {
+            if owner.get(field).is_empty() {
+                errors.push(owner.get(field).required("must not be empty"));
             }
         }
         if owner.get("kind").text() == "Event" && version.text() == "v1" {
             errors.push(owner.invalid("/v1, Kind=Event is disallowed from being an owner"));
         }
         if owner.get("controller").is_true() {
-            let name = owner.get("name").text();
-            match controller {
+            let name = format!("{}/{}", owner.get("kind").text(), owner.get("name").text());
+            match &controller {
                 Some(first) => errors.push(at.invalid(format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
                 ))),

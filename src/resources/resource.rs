@@ -66,6 +66,8 @@ pub struct Hooks {
     pub validate_create: fn(&Value, &mut Vec<FieldError>),
     /// Checks what may change: new, old, subresource. Runs after `validate`.
     pub validate_update: fn(&Value, &Value, Option<&str>, &mut Vec<FieldError>),
+    /// What whoever writes such an object should know.
+    pub warnings: fn(&Value) -> Vec<String>,
     pub columns: &'static [Column],
     /// One cell for each of `columns`.
     pub cells: fn(&Value, Timestamp) -> Vec<Value>,
@@ -104,6 +106,7 @@ impl Hooks {
         validate: |_, _| {},
         validate_create: |_, _| {},
         validate_update: |_, _, _, _| {},
+        warnings: |_| Vec::new(),
         columns: &[columns::NAME, columns::AGE],
         cells: |v, now| vec![columns::name(v), columns::age(v, now)],
         rank: |_| 0,

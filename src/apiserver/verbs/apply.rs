@@ -77,8 +77,8 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
     let subresource = call.info.subresource.as_str();
     let make = |old: Option<&Value>| -> Result<(Value, Warnings), Status> {
         let mut new = managed_fields::apply(call, subresource, old, &config.value, options.force)?;
-        let warnings = config.warnings(options.fields)?;
-        decode::settle(resource, &mut new, Vec::new(), FieldValidation::Ignore)?;
+        let mut warnings = config.warnings(options.fields)?;
+        warnings.extend(decode::settle(resource, &mut new, Vec::new(), FieldValidation::Ignore)?);
         check_name(call, old, &new)?;
         Ok((new, warnings))
     };

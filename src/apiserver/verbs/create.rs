@@ -79,7 +79,7 @@ pub(crate) async fn object(call: &Call, mut object: Value, dry_run: bool, owners
     resource.prepare_create(&mut object);
     let errors = resource.validate(&object);
     if !errors.is_empty() {
-        return Err(Status::invalid(&resource.group, &resource.kind, object.name(), &errors));
+        return Err(super::invalid(resource, object.name(), &errors));
     }
     let mut request = Request { dry_run, ..Request::new(call, Operation::Create, &name, &mut object) };
     admission::validate(&mut request).await?;

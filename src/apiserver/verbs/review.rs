@@ -20,7 +20,7 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
     // Reviews need no name; everything else that is wrong with them is.
     let errors: Vec<_> = errors.into_iter().filter(|e| !e.path.as_str().starts_with("metadata")).collect();
     if !errors.is_empty() {
-        return Err(Status::invalid(&resource.group, &resource.kind, object.name(), &errors));
+        return Err(super::invalid(resource, object.name(), &errors));
     }
     let answer = reviews::create(call, object).await?;
     let mut response = get::answer(call, output, StatusCode::CREATED, &Bytes::from(answer.to_string()))?;

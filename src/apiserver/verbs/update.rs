@@ -29,8 +29,8 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
     let (object, warnings) = decode::object(call, &call.resource, &body, options.fields)?;
     let name = &call.info.name;
     if object.name().is_empty() {
-        let why = "name must be provided on the object";
-        return Err(Status::bad_request(format!("{why} ({} {name})", call.resource.kind)));
+        let why = "was undeterminable: name must be provided";
+        return Err(Status::bad_request(format!("the name of the object ({name} based on URL) {why}")));
     }
     if object.name() != name {
         return Err(Status::bad_request(format!(
@@ -184,7 +184,7 @@ fn check_preconditions(resource: &Resource, new: &mut Value, old: &Value, entry:
             if needs_revision(resource) {
                 let path = FieldPath::new("metadata").child("resourceVersion");
                 let error = FieldError::invalid(&path, 0, "must be specified for an update");
-                return Err(Status::invalid(&resource.group, &resource.kind, name, &[error]));
+                return Err(super::invalid(resource, name, &[error]));
             }
         }
         given if given == entry.revision.to_string() => {}
@@ -235,7 +235,7 @@ async fn admit_and_validate(
     resource.prepare_update(new, old, sub);
     let errors = resource.validate_update(new, old, sub);
     if !errors.is_empty() {
-        return Err(Status::invalid(&resource.group, &resource.kind, old.name(), &errors));
+        return Err(super::invalid(resource, old.name(), &errors));
     }
     let mut request =
         Request { subresource, old: Some(old), dry_run, ..Request::new(call, Operation::Update, name, new) };

@@ -173,7 +173,13 @@ fn validate(v: &Value, errors: &mut Errors) {
         errors.push(FieldError::invalid(&most.path, count, "must be greater than or equal to `minReplicas`"));
     }
     reference(&spec.get("scaleTargetRef"), errors);
-    spec.get("metrics").items().iter().for_each(|m| validate_metric(m, errors));
+    let metrics = spec.get("metrics");
+    metrics.items().iter().for_each(|m| validate_metric(m, errors));
+    let of_nothing = |metric: &At<'_>| matches!(metric.get("type").text(), "Object" | "External");
+    if least.int() == Some(0) && !metrics.items().iter().any(of_nothing) {
+        let detail = "must specify at least one Object or External metric to support scaling to zero replicas";
+        errors.push(metrics.forbidden(detail));
+    }
     let behavior = spec.get("behavior");
     for direction in ["scaleUp", "scaleDown"] {
         let rules = behavior.get(direction);

@@ -180,7 +180,12 @@ fn default_daemon(v: &mut Value) {
 
 fn validate_stateful(v: &Value, errors: &mut Errors) {
     let spec = At::root(v).get("spec");
-    spec.get("podManagementPolicy").required_one_of(&["OrderedReady", "Parallel"], errors);
+    let policy = spec.get("podManagementPolicy");
+    match policy.text() {
+        "OrderedReady" | "Parallel" => {}
+        "" => errors.push(policy.required("")),
+        _ => errors.push(policy.invalid("must be 'OrderedReady' or 'Parallel'")),
+    }
     let strategy = spec.get("updateStrategy");
     let rolling = strategy.get("rollingUpdate");
     match strategy.get("type").text() {
@@ -215,7 +220,9 @@ fn validate_stateful(v: &Value, errors: &mut Errors) {
         template["spec"]["volumes"] = volumes.into();
     }
     let at = At { value: &template, path: spec.get("template").path };
-    template::validate_replicated(&at, selector.as_ref(), "StatefulSet", errors);
+    if let Some(selector) = selector {
+        template::validate_replicated(&at, &selector, "StatefulSet", errors);
+    }
 }
 
 fn stateful_update(new: &At<'_>, old: &At<'_>, errors: &mut Errors) {
@@ -245,8 +252,9 @@ fn stateful_update(new: &At<'_>, old: &At<'_>, errors: &mut Errors) {
 
 fn validate_daemon(v: &Value, errors: &mut Errors) {
     let spec = At::root(v).get("spec");
-    let selector = workload_selector(&spec, "daemonset", errors);
-    template::validate_replicated(&spec.get("template"), selector.as_ref(), "DaemonSet", errors);
+    if let Some(selector) = workload_selector(&spec, "daemonset", errors) {
+        template::validate_replicated(&spec.get("template"), &selector, "DaemonSet", errors);
+    }
     for field in ["minReadySeconds", "revisionHistoryLimit"] {
         spec.get(field).non_negative(errors);
     }
@@ -272,6 +280,6 @@ fn validate_daemon(v: &Value, errors: &mut Errors) {
                 _ => {}
             }
         }
-        _ => errors.push(strategy.get("type").not_supported(&["RollingUpdate", "OnDelete"])),
+        _ => errors.push(strategy.not_supported(&["RollingUpdate", "OnDelete"])),
     }
 }

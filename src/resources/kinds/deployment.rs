@@ -83,8 +83,9 @@ fn annotations(v: &Value) -> Option<&serde_json::Map<String, Value>> {
 fn validate(v: &Value, errors: &mut Errors) {
     let spec = At::root(v).get("spec");
     spec.get("replicas").non_negative(errors);
-    let selector = workload_selector(&spec, "deployment", errors);
-    template::validate_replicated(&spec.get("template"), selector.as_ref(), "ReplicaSet", errors);
+    if let Some(selector) = workload_selector(&spec, "deployment", errors) {
+        template::validate_replicated(&spec.get("template"), &selector, "ReplicaSet", errors);
+    }
     strategy(&spec.get("strategy"), errors);
     for field in ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
         spec.get(field).non_negative(errors);
@@ -113,7 +114,7 @@ fn strategy(at: &At<'_>, errors: &mut Errors) {
             }
             not_more_than_all(&unavailable, errors);
         }
-        _ => errors.push(at.get("type").not_supported(&["Recreate", "RollingUpdate"])),
+        _ => errors.push(at.not_supported(&["Recreate", "RollingUpdate"])),
     }
 }
 

@@ -32,12 +32,12 @@ fn validate_policy(v: &Value, errors: &mut Errors) {
     let spec = At::root(v).get("spec");
     label_selector(&spec.get("podSelector"), errors);
     for kind in spec.get("policyTypes").items() {
-        kind.one_of(&["Egress", "Ingress"], errors);
+        kind.one_of(&["Ingress", "Egress"], errors);
     }
     for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
         for rule in spec.get(direction).items() {
             for port in rule.get("ports").items() {
-                port.get("protocol").one_of(&["SCTP", "TCP", "UDP"], errors);
+                port.get("protocol").one_of(&["TCP", "UDP", "SCTP"], errors);
                 if port.get("port").is_set() {
                     port.get("port").port_or_name(errors);
                 }

@@ -106,7 +106,9 @@ fn address(v: &Value, kind: &str) -> String {
 
 fn validate(v: &Value, errors: &mut Errors) {
     let spec = At::root(v).get("spec");
-    taints(&spec.get("taints"), errors);
+    // Upstream takes them for metadata.
+    let path = At::root(v).get("metadata").path.child("taints");
+    taints(&At { value: spec.get("taints").value, path }, errors);
     let ranges = spec.get("podCIDRs");
     let mut families = Vec::new();
     for range in ranges.items() {

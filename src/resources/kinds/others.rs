@@ -108,7 +108,7 @@ pub(crate) const PRIORITY_CLASS: Hooks = Hooks {
             let detail = format!("maximum allowed value of a user defined priority is {HIGHEST}");
             errors.push(value.forbidden(&detail));
         }
-        At::root(v).get("preemptionPolicy").one_of(&["Never", "PreemptLowerPriority"], errors);
+        At::root(v).get("preemptionPolicy").one_of(&["PreemptLowerPriority", "Never"], errors);
     },
     validate_update: |new, old, _, errors| {
         let (new, old) = (At::root(new), At::root(old));

@@ -13,10 +13,15 @@ use std::collections::BTreeSet;
 const ANNOTATIONS_MAX: usize = 20;
 const VALUE_MAX: usize = 5 * 1024;
 
+fn not_evaluated(_: &Value) -> Vec<String> {
+    vec!["policies of admission are kept, but this server does not evaluate them yet".to_owned()]
+}
+
 pub(crate) const VALIDATING: Hooks = Hooks {
     default: default_policy,
     name: names::is_dns1123_subdomain,
     validate: validate_validating,
+    warnings: not_evaluated,
     columns: &[
         NAME,
         Column::number("Validations", "Rules of the policy."),
@@ -53,6 +58,7 @@ pub(crate) const VALIDATING_BINDING: Hooks = Hooks {
 
 pub(crate) const MUTATING: Hooks = Hooks {
     validate: validate_mutating,
+    warnings: not_evaluated,
     columns: &[
         NAME,
         Column::number("Mutations", "Changes that the policy makes."),

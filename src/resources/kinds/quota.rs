@@ -62,7 +62,7 @@ pub(crate) const QUOTA: Hooks = Hooks {
 };
 
 /// Names of resources without a domain that a quota may count.
-fn is_standard(name: &str) -> bool {
+pub(super) fn is_standard(name: &str) -> bool {
     let plain = name.strip_prefix("requests.").or_else(|| name.strip_prefix("limits.")).unwrap_or(name);
     let counted = [
         "pods",

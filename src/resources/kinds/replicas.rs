@@ -101,30 +101,43 @@ fn validate_controller(v: &Value, errors: &mut Errors) {
     let selector = spec.get("selector");
     selector.must_be_set(errors);
     spec.get("replicas").non_negative(errors);
-    let parsed = selector.value.as_object().and_then(|m| LabelSelector::from_map(m).ok());
-    template::validate_replicated(&spec.get("template"), parsed.as_ref(), "ReplicationController", errors);
+    let template = spec.get("template");
+    if !template.is_set() {
+        return errors.push(template.required(""));
+    }
+    let parsed = selector.value.as_object().and_then(|m| LabelSelector::from_map(m).ok()).unwrap_or_default();
+    template::validate_replicated(&template, &parsed, "ReplicationController", errors);
 }
 
 fn validate_set(v: &Value, errors: &mut Errors) {
     let spec = At::root(v).get("spec");
     spec.get("replicas").non_negative(errors);
     spec.get("minReadySeconds").non_negative(errors);
-    let selector = workload_selector(&spec, "deployment", errors);
-    template::validate_replicated(&spec.get("template"), selector.as_ref(), "ReplicaSet", errors);
+    if let Some(selector) = workload_selector(&spec, "deployment", errors) {
+        template::validate_replicated(&spec.get("template"), &selector, "ReplicaSet", errors);
+    }
 }
 
-/// The selector of something in `apps`: there, well formed and not empty.
+/// The selector of something in `apps`: there, well formed and not empty. None where it cannot be read.
 pub(crate) fn workload_selector(spec: &At<'_>, kind: &str, errors: &mut Errors) -> Option<LabelSelector> {
     let at = spec.get("selector");
-    if !at.is_set() {
+    // Upstream asks for that of a DaemonSet, too, but in the words about its template alone.
+    let is_daemon = kind == "daemonset";
+    if !at.is_set() && !is_daemon {
         errors.push(at.required(""));
-        return None;
     }
     label_selector(&at, errors);
-    if at.get("matchLabels").is_empty() && at.get("matchExpressions").is_empty() {
+    if at.is_set() && at.get("matchLabels").is_empty() && at.get("matchExpressions").is_empty() {
         errors.push(at.invalid(format!("empty selector is invalid for {kind}")));
     }
-    LabelSelector::from_value(at.value).ok()
+    match LabelSelector::from_value(at.value) {
+        Ok(selector) => Some(selector),
+        Err(_) if is_daemon => Some(LabelSelector::everything()),
+        Err(_) => {
+            errors.push(at.invalid("invalid label selector"));
+            None
+        }
+    }
 }
 
 pub(crate) fn immutable_selector(new: &Value, old: &Value, errors: &mut Errors) {

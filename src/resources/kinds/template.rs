@@ -4,6 +4,7 @@ use crate::check::{At, Errors};
 use crate::defaults::{self, Default, Table};
 use crate::kinds::pod::spec;
 use crate::metadata;
+use mini_api::meta::object_mut;
 use mini_api::selector::LabelSelector;
 use serde_json::Value;
 
@@ -139,25 +140,20 @@ pub(crate) fn validate(template: &At<'_>, errors: &mut Errors) {
 }
 
 /// Rules of the template of something that keeps pods running: the labels match, and pods always restart.
-pub(crate) fn validate_replicated(
-    template: &At<'_>,
-    selector: Option<&LabelSelector>,
-    owner: &str,
-    errors: &mut Errors,
-) {
-    if !template.is_set() {
-        errors.push(template.required(""));
-        return;
-    }
+pub(crate) fn validate_replicated(template: &At<'_>, selector: &LabelSelector, owner: &str, errors: &mut Errors) {
+    // What is not there has upstream's defaults all the same.
+    let mut filled = template.value.clone();
+    let template = if template.get("spec").is_set() {
+        template.clone()
+    } else {
+        default_spec(child_value(&mut filled, "spec"));
+        At { value: &filled, path: template.path.clone() }
+    };
     let labels = template.get("metadata").get("labels");
-    if let Some(selector) = selector
-        && !selector.is_everything()
-        && !selector.matches(labels.value.as_object())
-    {
-        let shown = At { value: if labels.is_set() { labels.value } else { &EMPTY }, path: labels.path.clone() };
-        errors.push(shown.invalid("`selector` does not match template `labels`"));
+    if !selector.is_everything() && !selector.matches(labels.value.as_object()) {
+        errors.push(labels.invalid("`selector` does not match template `labels`"));
     }
-    validate(template, errors);
+    validate(&template, errors);
     let pod = template.get("spec");
     if pod.get("restartPolicy").text() != "Always" {
         errors.push(pod.get("restartPolicy").not_supported(&["Always"]));
@@ -168,7 +164,12 @@ pub(crate) fn validate_replicated(
     }
 }
 
-static EMPTY: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| Value::Object(serde_json::Map::new()));
+/// The empty map that is put in place of a field.
+fn child_value<'a>(v: &'a mut Value, name: &str) -> &'a mut Value {
+    let child = object_mut(v).entry(name).or_insert_with(Value::default);
+    object_mut(child).clear();
+    child
+}
 
 #[cfg(test)]
 mod tests {

@@ -67,7 +67,16 @@ fn workloads() {
     for kind in ["Deployment", "ReplicaSet", "DaemonSet", "StatefulSet"] {
         assert_eq!(errors(kind, workload(json!({}))), NOTHING, "{kind}");
         let none = errors(kind, json!({"spec": {"template": template()}}));
-        assert_eq!(none, ["spec.selector: Required value"], "{kind}");
+        let unmatched =
+            "spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`";
+        let asked = ["spec.selector: Required value", unmatched];
+        assert_eq!(none, if kind == "DaemonSet" { &asked[1..] } else { &asked }, "{kind}");
+        let bare = errors(kind, json!({"spec": {"selector": {"matchLabels": {"a": "b"}}}}));
+        assert_eq!(
+            bare,
+            [&unmatched.replace("{\"a\":\"b\"}", "null"), "spec.template.spec.containers: Required value"],
+            "{kind}"
+        );
         let always = errors(
             kind,
             workload(json!({"template": {"metadata": {"labels": {"a": "b"}},
@@ -161,7 +170,7 @@ fn nodes_and_namespaces() {
     assert_eq!(
         errors("Node", bad),
         [
-            "spec.taints[0].effect: Unsupported value: \"Maybe\": supported values: \"NoSchedule\", \"PreferNoSchedule\", \"NoExecute\"",
+            "metadata.taints[0].effect: Unsupported value: \"Maybe\": supported values: \"NoSchedule\", \"PreferNoSchedule\", \"NoExecute\"",
             "spec.podCIDRs[0]: Invalid value: \"10.0.0.0/33\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
         ]
     );
@@ -304,6 +313,7 @@ fn volumes_and_claims() {
             "spec.accessModes: Unsupported value: \"x\": supported values: \"ReadOnlyMany\", \"ReadWriteMany\", \"ReadWriteOnce\", \
          \"ReadWriteOncePod\"",
             "spec.capacity: Required value",
+            "spec.capacity: Unsupported value: null: supported values: \"storage\"",
             "spec: Required value: must specify a volume type",
         ]
     );
@@ -377,4 +387,31 @@ fn an_approver_writes_conditions_and_nothing_else() {
     let condition = &new["status"]["conditions"][0];
     assert_eq!((&condition["type"], condition["lastTransitionTime"].is_string()), (&json!("Approved"), true));
     assert_eq!(r.cells(&new, Timestamp::UNIX_EPOCH).last().unwrap(), "Approved");
+}
+
+#[test]
+fn finalizers_and_owners_are_named_in_full() {
+    let found = |kind: &str, extra: Value| {
+        let mut metadata = json!({"name": "n", "namespace": "d", "uid": "u"});
+        metadata.as_object_mut().unwrap().extend(extra.as_object().cloned().unwrap());
+        errors(kind, json!({"metadata": metadata}))
+    };
+    let none = Vec::<String>::new();
+    let finalizers = |names: &[&str]| json!({"finalizers": names});
+    assert_eq!(found("ConfigMap", finalizers(&["kubernetes", "orphan", "a.b/c"])), none);
+    assert_eq!(
+        found("ConfigMap", finalizers(&["mine"])),
+        [
+            "metadata.finalizers[0]: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified"
+        ]
+    );
+    assert_eq!(found("Lease", finalizers(&["mine"])), none, "as upstream, which checks these more loosely");
+    let owner = json!({"ownerReferences": [{"apiVersion": "a/b/c", "kind": "K", "name": "n", "uid": ""}]});
+    assert_eq!(
+        found("ConfigMap", owner),
+        [
+            "metadata.ownerReferences[0].apiVersion: Invalid value: \"a/b/c\": must be <group>/<version> or <version>",
+            "metadata.ownerReferences[0].uid: Required value: must not be empty",
+        ]
+    );
 }

@@ -191,7 +191,8 @@ fn validate_volume(v: &Value, errors: &mut Errors) {
     let capacity = spec.get("capacity");
     if capacity.is_empty() {
         errors.push(capacity.required(""));
-    } else if !capacity.get("storage").is_set() || capacity.entries().len() > 1 {
+    }
+    if !capacity.get("storage").is_set() || capacity.entries().len() > 1 {
         errors.push(capacity.not_supported(&["storage"]));
     }
     for (_, amount) in capacity.entries() {

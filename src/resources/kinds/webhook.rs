@@ -27,6 +27,14 @@ pub(crate) const VALIDATING: Hooks = Hooks {
     default: |v| defaults::apply(DEFAULTS, v),
     name: names::is_dns1123_subdomain,
     validate: |v, errors| validate(v, false, errors),
+    warnings: |v| {
+        let hooks = list(v, &["webhooks"]);
+        hooks
+            .first()
+            .map(|_| "webhooks of admission are kept, but this server does not call them yet".to_owned())
+            .into_iter()
+            .collect()
+    },
     columns: COLUMNS,
     cells: |v, now| vec![columns::name(v), list(v, &["webhooks"]).len().into(), columns::age(v, now)],
     generation: true,

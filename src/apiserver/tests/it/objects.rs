@@ -203,3 +203,20 @@ async fn many_writers_of_one_object_all_count() {
     assert_eq!(s.get(&path).await.body["data"].as_object().unwrap().len(), 24);
     s.stop().await;
 }
+
+#[tokio::test]
+async fn who_configures_a_webhook_is_told_that_it_is_not_called() {
+    let s = Server::start().await;
+    let hook = json!({"name": "a.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "clientConfig": {"url": "https://example.com"}});
+    let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    let made = s.post(path, &json!({"metadata": {"name": "w"}, "webhooks": [hook]})).await;
+    assert_eq!(made.code, 201, "{}", made.body);
+    let told = "299 - \"webhooks of admission are kept, but this server does not call them yet\"";
+    assert_eq!(made.headers["warning"], told);
+    let labelled = s.patch(&format!("{path}/w"), &json!({"metadata": {"labels": {"a": "b"}}})).await;
+    assert_eq!(labelled.headers["warning"], told);
+    let emptied = s.patch(&format!("{path}/w"), &json!({"webhooks": null})).await;
+    assert_eq!((emptied.code, emptied.headers.get("warning")), (200, None));
+    s.stop().await;
+}

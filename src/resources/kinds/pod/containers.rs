@@ -97,7 +97,7 @@ fn one(at: &At<'_>, volume_kinds: &BTreeMap<&str, &str>, errors: &mut Errors) {
     probes::probe(&at.get("readinessProbe"), false, errors);
     let policy = at.get("terminationMessagePolicy");
     if !matches!(policy.text(), "File" | "FallbackToLogsOnError") {
-        errors.push(policy.not_supported(&["FallbackToLogsOnError", "File"]));
+        errors.push(policy.not_supported(&["File", "FallbackToLogsOnError"]));
     }
     ports(&at.get("ports"), errors);
     env::variables(&at.get("env"), errors);
@@ -203,6 +203,9 @@ fn container_resource(name: &str, amount: &At<'_>, errors: &mut Errors) {
         return;
     }
     if !name.contains('/') && !STANDARD_RESOURCES.contains(&name) && !name.starts_with("hugepages-") {
+        if name != "storage" && !crate::kinds::quota::is_standard(name) {
+            errors.push(FieldError::invalid(&amount.path, name, "must be a standard resource type or fully qualified"));
+        }
         errors.push(FieldError::invalid(&amount.path, name, "must be a standard resource for containers"));
     }
     resource_amount(name, amount, errors);

@@ -105,8 +105,9 @@ fn pod_term(at: &At<'_>, errors: &mut Errors) {
     let key = at.get("topologyKey");
     if key.is_empty() {
         errors.push(key.required("can not be empty"));
-    } else {
-        key.messages(names::is_qualified_name(key.text()), errors);
+    }
+    for message in names::is_qualified_name(key.text()) {
+        errors.push(FieldError::invalid(&key.path, key.text(), message));
     }
 }
 
@@ -179,7 +180,9 @@ pub(crate) fn taints(at: &At<'_>, errors: &mut Errors) {
         }
         effect.required_one_of(EFFECTS, errors);
         if !seen.insert((effect.text(), key.text())) {
-            errors.push(taint.duplicate());
+            let mut twice = taint.duplicate();
+            "taints must be unique by key and effect pair".clone_into(&mut twice.detail);
+            errors.push(twice);
         }
     }
 }

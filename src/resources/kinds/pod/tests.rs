@@ -106,7 +106,7 @@ fn mounts_env_probes_and_resources_are_checked() {
     );
     has("spec.containers[0].volumeMounts[0].name: Not found: \"nope\"");
     has("spec.containers[0].volumeMounts[1].mountPath: Invalid value: \"/v\": must be unique");
-    has("spec.containers[0].volumeMounts[1].subPath: Invalid value: \"../x\": must not contain '..'");
+    has("spec.containers[0].volumeMounts.subPath: Invalid value: \"../x\": must not contain '..'");
     has("spec.containers[0].livenessProbe.httpGet: Forbidden: may not specify more than 1 handler type");
     has("spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1");
     has("spec.containers[0].livenessProbe.periodSeconds: Invalid value: -1: must be greater than or equal to 0");
@@ -114,9 +114,10 @@ fn mounts_env_probes_and_resources_are_checked() {
         "spec.containers[0].resources.requests: Invalid value: \"2Gi\": must be less than or equal to memory limit of 1Gi",
     );
     has("spec.containers[0].resources.requests[cpu]: Invalid value: \"-1\": must be greater than or equal to 0");
-    has(
-        "spec.containers[0].resources.requests[gpus]: Invalid value: \"gpus\": must be a standard resource for containers",
-    );
+    for detail in ["must be a standard resource type or fully qualified", "must be a standard resource for containers"]
+    {
+        has(&format!("spec.containers[0].resources.requests[gpus]: Invalid value: \"gpus\": {detail}"));
+    }
 }
 
 #[test]

@@ -205,10 +205,11 @@ pub(super) fn mounts(container: &At<'_>, kinds: &BTreeMap<&str, &str>, errors: &
     let mut paths = BTreeSet::new();
     let devices = container.get("volumeDevices");
     let privileged = container.get("securityContext").get("privileged").is_true();
-    for mount in container.get("volumeMounts").items() {
+    let mounts = container.get("volumeMounts");
+    for mount in mounts.items() {
         let (name, path) = (mount.get("name"), mount.get("mountPath"));
         name.must_be_set(errors);
-        if !name.is_empty() && !kinds.contains_key(name.text()) {
+        if !kinds.contains_key(name.text()) {
             errors.push(FieldError::not_found(&name.path, name.text()));
         }
         path.must_be_set(errors);
@@ -220,9 +221,9 @@ pub(super) fn mounts(container: &At<'_>, kinds: &BTreeMap<&str, &str>, errors: &
         }
         let (sub, expression) = (mount.get("subPath"), mount.get("subPathExpr"));
         for part in [&sub, &expression] {
-            if !part.is_empty() {
-                descending_path(part, errors);
-            }
+            // As upstream, which does not say of which mount.
+            let field = part.path.as_str().rsplit('.').next().unwrap_or_default();
+            descending_path(&At { value: part.value, path: mounts.path.child(field) }, errors);
         }
         if !sub.is_empty() && !expression.is_empty() {
             errors.push(expression.invalid("subPathExpr and subPath are mutually exclusive"));
