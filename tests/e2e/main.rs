@@ -77,6 +77,7 @@ const SHARED: &[Test] = &[
     ("ci_gives_an_api_to_anyone", ci::api_only),
     ("ci_gives_simulated_nodes_to_anyone", ci::simulated),
     ("the_python_client_finds_what_it_expects", clients::python),
+    ("kubectl_old_and_new_do_what_users_do", clients::kubectl),
     ("helm_installs_upgrades_rolls_back_and_removes", clients::helm),
     ("an_operator_keeps_what_it_owns", operator::operator),
 ];
