@@ -7,6 +7,11 @@ use tempfile::TempDir;
 
 mod model;
 
+/// How often: what the environment says (`make soak`), else a few.
+fn times(name: &str, few: u32) -> u32 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(few)
+}
+
 fn open(directory: &Path) -> Store {
     let config = Config { lazy_prefixes: vec!["/lazy/".to_owned()], ..Config::new(directory.join("state.db")) };
     Store::open(config).unwrap()

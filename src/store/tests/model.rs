@@ -1,4 +1,4 @@
-//! Random operations, crashes and clean restarts against a plain map.
+//! Random operations, crashes and clean restarts against a plain map, and reads and watches of the past against what it was.
 
 use super::*;
 use proptest::prelude::*;
@@ -9,6 +9,10 @@ enum Step {
     Crash,
     Restart,
     Fail,
+    /// A list at a revision of so many writes ago, in pages of so many.
+    List(usize, usize),
+    /// A watch of a prefix from a revision of so many writes ago.
+    Follow(usize, &'static str),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +33,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         ops.retain(|(_, key, _)| seen.insert(*key));
         Step::Write(ops)
     });
-    let step = prop_oneof![20 => ops, 1 => Just(Step::Crash), 1 => Just(Step::Restart), 1 => Just(Step::Fail)];
+    let prefix = prop::sample::select(vec!["", "/b/", "/b/2", "/lazy/", "/none"]);
+    let step = prop_oneof![
+        20 => ops,
+        1 => Just(Step::Crash),
+        1 => Just(Step::Restart),
+        1 => Just(Step::Fail),
+        3 => (0..24_usize, 1..5_usize).prop_map(|(ago, page)| Step::List(ago, page)),
+        3 => (0..24_usize, prefix).prop_map(|(ago, prefix)| Step::Follow(ago, prefix)),
+    ];
     proptest::collection::vec(step, 1..60)
 }
 
@@ -40,6 +52,90 @@ struct Model {
     now: Values,
     /// What a crash leaves.
     durable: Values,
+    /// What was, since the store was opened.
+    past: BTreeMap<u64, Values>,
+    /// The newest revision that was refused as compacted: no older one comes back.
+    compacted: u64,
+}
+
+impl Model {
+    fn opened(&mut self, store: &Store) {
+        self.past = BTreeMap::from([(store.revision(), self.now.clone())]);
+        self.compacted = 0;
+    }
+
+    fn ago(&self, writes: usize) -> (u64, &Values) {
+        let (revision, values) = self.past.iter().rev().nth(writes).or(self.past.iter().next()).unwrap();
+        (*revision, values)
+    }
+
+    /// Whether `answer` is of a revision that is still kept. The newest always is.
+    fn kept<T>(&mut self, revision: u64, newest: u64, answer: Result<T, Error>) -> Option<T> {
+        match answer {
+            Ok(answer) => {
+                assert!(revision > self.compacted, "{revision} came back, {} was gone", self.compacted);
+                Some(answer)
+            }
+            Err(Error::Compacted { requested, oldest }) => {
+                assert!(requested == revision && oldest > revision && oldest <= newest, "{revision} {oldest} {newest}");
+                self.compacted = self.compacted.max(revision);
+                None
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+fn list(store: &Store, model: &mut Model, ago: usize, page: usize) {
+    let (revision, values) = model.ago(ago);
+    let values = values.clone();
+    let Some(snapshot) = model.kept(revision, store.revision(), store.snapshot_at(revision)) else { return };
+    assert_eq!(snapshot.revision(), revision);
+    let mut seen: Vec<(String, u64)> = Vec::new();
+    loop {
+        let after = seen.last().map(|(key, _)| key.clone());
+        let found: Vec<_> =
+            snapshot.range("", after.as_deref()).take(page).map(|e| (e.key.to_string(), e.revision)).collect();
+        if found.is_empty() {
+            break;
+        }
+        seen.extend(found);
+    }
+    let wanted: Vec<_> = values.iter().map(|(key, (_, revision))| ((*key).to_owned(), *revision)).collect();
+    assert_eq!(seen, wanted, "at {revision}");
+}
+
+async fn follow(store: &Store, model: &mut Model, ago: usize, prefix: &'static str) {
+    let (revision, values) = model.ago(ago);
+    let below = |values: &Values| -> BTreeMap<String, u64> {
+        values
+            .iter()
+            .filter(|(key, _)| key.starts_with(prefix))
+            .map(|(key, (_, at))| ((*key).to_owned(), *at))
+            .collect()
+    };
+    let mut told = below(values);
+    let Some(mut watcher) = model.kept(revision, store.revision(), store.watch(prefix, revision)) else { return };
+    let mut last = revision;
+    loop {
+        match watcher.next().await.unwrap() {
+            WatchItem::Event(event) => {
+                let (key, at) = (event.entry.key.to_string(), event.entry.revision);
+                assert!(key.starts_with(prefix) && at >= last, "{key} {at} after {last}");
+                last = at;
+                assert_eq!(event.prev.as_ref().map(|prev| prev.revision), told.get(&key).copied(), "{key}");
+                match event.kind {
+                    EventKind::Put => told.insert(key, at),
+                    EventKind::Delete => told.remove(&key),
+                };
+            }
+            WatchItem::Progress(reached) => {
+                assert!(reached >= last && reached == store.revision());
+                break;
+            }
+        }
+    }
+    assert_eq!(told, below(&model.now), "{prefix} from {revision}");
 }
 
 fn contents(store: &Store) -> BTreeMap<String, (Vec<u8>, u64)> {
@@ -87,12 +183,21 @@ async fn write(store: &Store, model: &mut Model, ops: &[(bool, u8, Wanted)], fai
     if !lazy {
         model.durable = model.now.clone();
     }
+    model.past.insert(store.revision(), model.now.clone());
+}
+
+/// With a history of a dozen writes or two.
+fn open(directory: &Path) -> Store {
+    let lazy_prefixes = vec!["/lazy/".to_owned()];
+    let config = Config { lazy_prefixes, history_bytes: 6_000, ..Config::new(directory.join("state.db")) };
+    Store::open(config).unwrap()
 }
 
 async fn run(steps: Vec<Step>) {
     let mut directory = tempfile::tempdir().unwrap();
     let mut store = open(directory.path());
     let mut model = Model::default();
+    model.opened(&store);
     // What a watcher that follows everything believes.
     let mut watcher = store.watch("", store.revision()).unwrap();
     let mut told: BTreeMap<String, (Vec<u8>, u64)> = BTreeMap::new();
@@ -113,6 +218,7 @@ async fn run(steps: Vec<Step>) {
                 store = open(directory.path());
                 assert!(store.revision() > issued);
                 model.now = model.durable.clone();
+                model.opened(&store);
                 fail = false;
             }
             Step::Restart => {
@@ -122,8 +228,11 @@ async fn run(steps: Vec<Step>) {
                 store = open(directory.path());
                 assert_eq!(store.revision(), issued);
                 model.durable = model.now.clone();
+                model.opened(&store);
                 fail = false;
             }
+            Step::List(ago, page) => list(&store, &mut model, *ago, *page),
+            Step::Follow(ago, prefix) => follow(&store, &mut model, *ago, prefix).await,
         }
         assert_eq!(contents(&store), named(&model.now));
         if matches!(step, Step::Crash | Step::Restart) {
@@ -147,7 +256,7 @@ async fn run(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: super::times("STORE_MODEL_CASES", 64), ..ProptestConfig::default() })]
     #[test]
     fn the_store_behaves_like_a_map(steps in steps()) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run(steps));
