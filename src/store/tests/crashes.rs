@@ -219,7 +219,7 @@ async fn a_killed_process_leaves_what_it_acknowledged() {
         for kind in 0..5 {
             let copy = copy_of(directory.path());
             let torn = tear(copy.path(), kind, next());
-            println!("seed {seed}, round {round}, tear {kind}");
+            println!("seed {seed}, round {round}, tear {kind}, {torn}");
             let store = open(copy.path());
             check(&store, &acknowledged, torn);
             // A second crash, right after the start.
