@@ -60,6 +60,7 @@ bench: build
 soak: build
 	@scripts/setup.sh test
 	tests/soak/run
+	tests/soak/random
 
 deb: build
 	scripts/package.sh

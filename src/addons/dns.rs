@@ -25,6 +25,8 @@ mod answer_tests;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod wire_tests;
 
 use anyhow::Context;

@@ -6,6 +6,8 @@ pub mod apply;
 pub mod cron;
 pub mod duplicates;
 pub mod field;
+#[cfg(test)]
+mod fuzz;
 pub mod go;
 pub mod meta;
 pub mod names;

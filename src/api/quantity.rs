@@ -169,7 +169,7 @@ fn interpret(suffix: &str) -> Option<(u8, i32, Format)> {
         return Some((2, i * 10, Format::BinarySi));
     }
     let exponent: i64 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
-    let exponent = i32::try_from(exponent).ok().filter(|e| i64::from(e.abs()) <= EXPONENT_MAX)?;
+    let exponent = i32::try_from(exponent).ok().filter(|e| i64::from(*e).abs() <= EXPONENT_MAX)?;
     Some((10, exponent, Format::DecimalExponent))
 }
 
@@ -359,6 +359,7 @@ mod tests {
             ("1e", QuantityError::Suffix),
             ("1K", QuantityError::Suffix),
             ("1e999999999999999999999", QuantityError::Suffix),
+            ("0e-2147483648", QuantityError::Suffix),
         ] {
             assert_eq!(Quantity::parse(text).map(|q| q.to_string()), Err(error), "{text}");
         }

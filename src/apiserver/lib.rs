@@ -18,6 +18,8 @@ mod definitions;
 mod discovery;
 mod expire;
 mod flow;
+#[cfg(test)]
+mod fuzz;
 pub mod handler;
 pub mod health;
 pub mod listener;

@@ -6,8 +6,8 @@
 
 pub(crate) mod apply;
 mod default;
-mod format;
-mod json_path;
+pub(crate) mod format;
+pub(crate) mod json_path;
 mod lists;
 pub(crate) mod metadata;
 pub mod names;

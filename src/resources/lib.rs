@@ -7,6 +7,8 @@ mod check;
 mod columns;
 pub mod custom;
 pub mod defaults;
+#[cfg(test)]
+mod fuzz;
 mod kinds;
 mod metadata;
 mod normalize;

@@ -143,6 +143,22 @@ mod tests {
     }
 
     #[test]
+    fn any_manifest_is_answered() {
+        let corpus: &[&[u8]] = &[
+            br#"{"a": "{{ image }}-{{ args.port | text }}", "$if": "args.tls", "b": ["{{args.odd}}"]}"#,
+            br#"{"$if": "args.port", "$then": {"$raw": "{{ x }}"}}"#,
+        ];
+        mini_fuzz::run(
+            corpus,
+            &["{{", "}}", "{{ args.none }}", " | text", "\"$if\"", "\"$then\"", "\"$raw\""],
+            |input| {
+                let Ok(template) = serde_json::from_slice(input) else { return None };
+                Some(mini_fuzz::outcome(&render(&template, &variables())))
+            },
+        );
+    }
+
+    #[test]
     fn no_value_breaks_out_of_its_string() {
         let odd = "a: {b} # \"c\"\n- {{ image }}";
         assert_eq!(rendered(json!({"a": "{{ args.odd }}"})), json!({"a": odd}));

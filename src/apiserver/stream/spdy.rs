@@ -174,6 +174,26 @@ mod tests {
     }
 
     #[test]
+    fn any_bytes_are_the_same_frames_in_any_pieces() {
+        let all = [data(5, b"hello", true), ping(2), control(GO_AWAY, 0).freeze()].concat();
+        mini_fuzz::run(&[&all], &["\u{0}", "\x03"], |input| {
+            let frames = |size: usize| {
+                let (mut buffer, mut frames) = (BytesMut::new(), Vec::new());
+                for piece in input.chunks(size) {
+                    buffer.extend_from_slice(piece);
+                    while let Some(frame) = take(&mut buffer)? {
+                        frames.push(frame);
+                    }
+                }
+                Ok::<_, String>(frames)
+            };
+            let whole = frames(usize::MAX);
+            assert_eq!(whole, frames(3));
+            whole.map(|frames| frames.len())
+        });
+    }
+
+    #[test]
     fn other_protocols_are_refused() {
         assert!(take(&mut BytesMut::from(&b"\x80\x02\0\x01\0\0\0\0"[..])).is_err());
         assert!(take(&mut BytesMut::from(&b"\x80\x03\0\x01\0\xff\xff\xff"[..])).is_err());

@@ -338,4 +338,24 @@ mod tests {
         }
         assert!(decoded("[").starts_with(start));
     }
+
+    #[test]
+    fn any_token_is_answered() {
+        let token = Continue { v: VERSION.to_owned(), rv: 7, start: "default/a".to_owned() }.encode();
+        mini_fuzz::run(
+            &[token.as_bytes(), br#"{"v":"meta.k8s.io/v1","rv":-1,"start":"b"}"#],
+            &["rv", "-1", "\u{0}", "="],
+            |input| {
+                // Both as it came and as it would be inside.
+                [BASE64.encode(input), String::from_utf8_lossy(input).into_owned()].map(|token| {
+                    let read = Continue::decode(&token);
+                    if let Ok(read) = &read {
+                        let again = Continue::decode(&read.encode()).map(|token| (token.rv, token.start)).ok();
+                        assert_eq!(again, Some((read.rv, read.start.clone())));
+                    }
+                    mini_fuzz::outcome(&read.map_err(|status| status.message))
+                })
+            },
+        );
+    }
 }

@@ -40,6 +40,9 @@ enum Comparison {
     GreaterOrEqual,
 }
 
+/// No cell shows more; one descent after another would find the same values over and over, without end.
+const MOST_VALUES: usize = 1000;
+
 impl JsonPath {
     /// Reads a path such as `.status.conditions[?(@.type=="Ready")].status`, without braces.
     pub(crate) fn parse(text: &str) -> Option<Self> {
@@ -80,7 +83,12 @@ impl JsonPath {
         let mut found = vec![value];
         for step in &self.0 {
             let mut next = Vec::new();
-            found.into_iter().for_each(|v| step.apply(v, &mut next));
+            for value in found {
+                if next.len() >= MOST_VALUES {
+                    break;
+                }
+                step.apply(value, &mut next);
+            }
             found = next;
         }
         found

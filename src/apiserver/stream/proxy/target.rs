@@ -127,6 +127,18 @@ mod tests {
     }
 
     #[test]
+    fn any_name_is_answered() {
+        mini_fuzz::run(&[b"https:a:80", b"a"], &[":", "http", "::1", "::ffff:127.0.0.1"], |input| {
+            let text = String::from_utf8_lossy(input);
+            let name = Name::parse(&text);
+            if let Some(name) = &name {
+                assert!(!name.name.contains(':') && !name.port.contains(':'), "{name:?}");
+            }
+            (name.is_some(), port(&text).is_ok(), proxyable(&text).is_ok())
+        });
+    }
+
+    #[test]
     fn only_addresses_of_pods() {
         assert!(proxyable("10.1.0.5").is_ok());
         for bad in ["127.0.0.1", "169.254.169.254", "::1", "0.0.0.0", "", "::ffff:127.0.0.1", "::ffff:169.254.169.254"]

@@ -261,6 +261,24 @@ mod tests {
     }
 
     #[test]
+    fn pages_are_the_same_in_any_pieces() {
+        let corpus: &[&[u8]] = &[
+            b"<!DOCTYPE html><a href='/x'>y</a><img src=/i.png><script src=\"/a\">if (a < b) '<a href=/>'</script>",
+            b"<!-- <a href=/x> --><form action=//api.test/a?b#c><title>t</title><meta content='0;url=/x'>",
+        ];
+        mini_fuzz::run(
+            corpus,
+            &["<a href=/", "'", "\"", ">", "</script>", "<!--", "-->", "<title>", "&amp;", "="],
+            |input| {
+                rewritten(&String::from_utf8_lossy(input.get(..500).unwrap_or(input)))
+                    .matches("/p/proxy")
+                    .count()
+                    .min(5)
+            },
+        );
+    }
+
+    #[test]
     fn a_prefix_cannot_end_its_attribute() {
         let mut links = links();
         links.prefix = "/a'b\"c&d/proxy".to_owned();
