@@ -60,9 +60,9 @@ async fn write_on(store: Store, writer: usize) {
     loop {
         count += 1;
         // Some values take several pages.
-        let value = format!("{count:08}{}", "x".repeat(if count % 16 == 0 { 9000 } else { writer * 20 }));
+        let value = format!("{count:08}{}", "x".repeat(if count.is_multiple_of(16) { 9000 } else { writer * 20 }));
         let mut ops = vec![put(&left, &value), put(&right, &value)];
-        if count % 5 == 0 {
+        if count.is_multiple_of(5) {
             let key = format!("/passing/{writer}").into();
             ops.push(Op::Delete { key, expect: Expect::Any, finish: Box::new(|_| "gone".into()) });
         } else {
@@ -178,7 +178,11 @@ fn check(store: &Store, acknowledged: &Acknowledged, torn: bool) {
         let found = number(&left);
         assert_eq!((found, left.revision), (number(&right), right.revision), "all of a transaction or nothing");
         let passing = entry("passing").map(|entry| (number(&entry), entry.revision));
-        assert_eq!(passing, (found % 5 != 0).then_some((found, left.revision)), "all of a transaction or nothing");
+        assert_eq!(
+            passing,
+            (!found.is_multiple_of(5)).then_some((found, left.revision)),
+            "all of a transaction or nothing"
+        );
         if revision <= newest && !torn {
             assert!(found >= count, "writer {writer}: {count} was acknowledged, {found} is there");
         }
