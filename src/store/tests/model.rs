@@ -117,24 +117,21 @@ async fn follow(store: &Store, model: &mut Model, ago: usize, prefix: &'static s
     let mut told = below(values);
     let Some(mut watcher) = model.kept(revision, store.revision(), store.watch(prefix, revision)) else { return };
     let mut last = revision;
-    loop {
-        match watcher.next().await.unwrap() {
-            WatchItem::Event(event) => {
-                let (key, at) = (event.entry.key.to_string(), event.entry.revision);
-                assert!(key.starts_with(prefix) && at >= last, "{key} {at} after {last}");
-                last = at;
-                assert_eq!(event.prev.as_ref().map(|prev| prev.revision), told.get(&key).copied(), "{key}");
-                match event.kind {
-                    EventKind::Put => told.insert(key, at),
-                    EventKind::Delete => told.remove(&key),
-                };
-            }
-            WatchItem::Progress(reached) => {
-                assert!(reached >= last && reached == store.revision());
-                break;
-            }
+    let reached = loop {
+        if let Some(reached) = watcher.caught_up() {
+            break reached;
         }
-    }
+        let event = watcher.next().await.unwrap();
+        let (key, at) = (event.entry.key.to_string(), event.entry.revision);
+        assert!(key.starts_with(prefix) && at >= last, "{key} {at} after {last}");
+        last = at;
+        assert_eq!(event.prev.as_ref().map(|prev| prev.revision), told.get(&key).copied(), "{key}");
+        match event.kind {
+            EventKind::Put => told.insert(key, at),
+            EventKind::Delete => told.remove(&key),
+        };
+    };
+    assert!(reached >= last && reached == store.revision());
     assert_eq!(told, below(&model.now), "{prefix} from {revision}");
 }
 
