@@ -33,7 +33,7 @@ fn requests_are_answered_whole_or_not() {
     let server = Server {
         zone: zone(),
         index: Shared::complete(cluster()),
-        forwarders: Forwarders::new([]),
+        forwarders: Forwarders::default(),
         metrics: Metrics::default(),
     };
     let corpus = requests();
