@@ -28,13 +28,12 @@ fn request_paths() {
             let (path, query) = target.split_once('?').unwrap_or((&target, ""));
             let query = Query::parse(query);
             let _ = (query.flag("watch"), query.number("limit").is_ok(), percent_decode(path, true));
-            let verbs = [Method::GET, Method::DELETE, Method::POST].map(|method| {
+            [Method::GET, Method::DELETE, Method::POST].map(|method| {
                 let info = RequestInfo::parse(&method, path, &query);
                 assert!(!info.resource_request || !info.version.is_empty(), "{info:?}");
                 let _ = info.long_running();
                 (info.verb, info.resource_request, info.subresource.len(), info.namespace.is_empty())
-            });
-            verbs
+            })
         },
     );
 }
