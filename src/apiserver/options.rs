@@ -299,7 +299,7 @@ impl ListOptions {
         // Who begins anywhere and says nothing else is sent what is there, as ever, and since 1.34 where it ends.
         let initial_events = send.unwrap_or(from_anywhere);
         // Upstream's cache, which answers for any revision, knows no limit.
-        let limit = if version == "0" { 0 } else { usize::try_from(limit).unwrap_or(0) };
+        let limit = if version == "0" && continue_token.is_none() { 0 } else { usize::try_from(limit).unwrap_or(0) };
         // A revision with a limit but no rule is an exact one, as upstream has always had it.
         let exact = rule == "Exact" || (rule.is_empty() && limit > 0);
         Ok(Self {

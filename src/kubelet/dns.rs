@@ -12,7 +12,7 @@ use mini_client::CancellationToken;
 use mini_sys::changes::Changes;
 use parking_lot::Mutex;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -83,20 +83,18 @@ fn path(config: &Config, pod: &Pod) -> PathBuf {
     pod_dir(config, pod).join("resolv.conf")
 }
 
-/// Writes where the text differs, and says whether it did. In place, because containers have the file itself mounted, and
-/// at no moment is it empty.
+/// Writes where the text is another than what was written last, and says whether it is: what the pod itself made of its
+/// file since then stays. In place, because containers have the file itself mounted, and at no moment is it empty.
 fn write(path: &Path, text: &str) -> io::Result<bool> {
-    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
-    // Of what a container may have made of it no more than this is read.
-    let mut now = Vec::new();
-    (&file).take(text.len() as u64 + 1).read_to_end(&mut now)?;
-    if now == text.as_bytes() {
+    let given = path.with_extension("given");
+    if path.exists() && fs::read_to_string(&given).is_ok_and(|last| last == text) {
         return Ok(false);
     }
-    file.rewind()?;
+    let mut file = File::options().write(true).create(true).truncate(false).open(path)?;
     file.write_all(text.as_bytes())?;
     file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))?;
     file.set_permissions(Permissions::from_mode(0o644))?;
+    fs::write(given, text)?;
     Ok(true)
 }
 
@@ -226,6 +224,12 @@ mod tests {
         let mounted = File::open(&path).unwrap();
         write(&path, short).unwrap();
         assert_eq!(io::read_to_string(mounted).unwrap(), short);
+        // A sidecar's own server stays until the machine has others.
+        fs::write(&path, "nameserver 10.8.0.1\n").unwrap();
+        assert!(!write(&path, short).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "nameserver 10.8.0.1\n");
+        assert!(write(&path, long).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), long);
     }
 
     #[test]

@@ -68,8 +68,11 @@ impl Changes {
         }
         tokio::time::sleep(SETTLE).await;
         self.arm()?;
-        // What came meanwhile is read together with the first.
-        self.read().map(drop)
+        // What came meanwhile is told together with the first; a folder that came is watched, too.
+        while self.read()? {
+            self.arm()?;
+        }
+        Ok(())
     }
 
     /// Takes the events that there are; whether one of them counts.

@@ -211,9 +211,10 @@ fn existing(request: &Request<'_>, enforce: Standard) -> Vec<String> {
     let name = request.object.name();
     let snapshot = request.server.store.snapshot();
     let prefix = format!("/registry/pods/{name}/");
+    let total = snapshot.range(&prefix, None).count();
     let mut seen = HashSet::new();
     let (mut first, mut alike) = (Vec::new(), Vec::new());
-    for entry in snapshot.range(&prefix, None) {
+    for entry in snapshot.range(&prefix, None).take(MOST_PODS) {
         let Ok(pod) = serde_json::from_slice::<Value>(&entry.bytes) else { continue };
         let owners = pod.pointer("/metadata/ownerReferences").and_then(Value::as_array);
         let controller =
@@ -222,12 +223,11 @@ fn existing(request: &Request<'_>, enforce: Standard) -> Vec<String> {
         let new = controller.is_none_or(|owner| seen.insert(owner.text(&["uid"]).to_owned()));
         if new { first.push(pod) } else { alike.push(pod) }
     }
-    let total = first.len() + alike.len();
     let begun = Instant::now();
     let mut checked = 0;
     // By what they violate: the first name, and how many.
     let mut found: BTreeMap<String, (String, usize)> = BTreeMap::new();
-    for pod in first.iter().chain(&alike).take(MOST_PODS) {
+    for pod in first.iter().chain(&alike) {
         checked += 1;
         let violations = checks::violations(enforce, pod);
         if !violations.is_empty() {

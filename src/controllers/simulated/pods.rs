@@ -143,6 +143,9 @@ impl crate::driver::Controller for Controller {
         let patch = Patch::Strategic(json!({"metadata": {"uid": pod.metadata.uid}, "status": status}));
         if let Some(written) = optional(api.patch_status(&key.name, &PatchParams::default(), &patch).await)? {
             writes.wrote(&self.pods, &written);
+        } else {
+            // Gone before it had its address, and nobody will tell so again.
+            self.release(&pod);
         }
         Ok(None)
     }

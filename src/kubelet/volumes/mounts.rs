@@ -75,7 +75,8 @@ pub(crate) fn of_container(
     }
     if !given.contains(Path::new("/etc/resolv.conf")) {
         let path = dns::file(config, pod).map_err(|e| format!("cannot write resolv.conf: {e}"))?;
-        out.push(plain("/etc/resolv.conf", &path));
+        let readonly = container.security_context.as_ref().and_then(|c| c.read_only_root_filesystem).unwrap_or(false);
+        out.push(Mount { readonly, ..plain("/etc/resolv.conf", &path) });
     }
     if let Some(path) = container.termination_message_path.as_deref().filter(|p| !p.is_empty()) {
         let dir = pod_dir(config, pod).join("containers").join(&container.name);
