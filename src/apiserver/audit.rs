@@ -119,7 +119,10 @@ impl Record {
             .into_iter()
             .filter_map(|(tried, name)| tried.then_some(name))
             .collect();
-        let message = format!("Authentication failed, attempted: {}", attempted.join(", "));
+        let message = match attempted.as_slice() {
+            [] => "Authentication failed, no credentials provided".to_owned(),
+            some => format!("Authentication failed, attempted: {}", some.join(", ")),
+        };
         self.status(json!({"metadata": {}, "message": message, "code": 401}));
         self.stage(Stage::ResponseStarted).await;
         self.ended = true;
@@ -182,7 +185,8 @@ impl Record {
         let whole = http_body::Body::size_hint(response.body()).exact().is_some();
         let (parts, mut body) = response.into_parts();
         let mut object = None;
-        if whole && (code >= 400 || self.scope.level == Level::RequestResponse) {
+        let wanted = !long_running && self.scope.level == Level::RequestResponse;
+        if wanted || whole && code >= 400 {
             let bytes = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
             object = parsed(&parts.headers, &bytes);
             body = body::full(bytes);

@@ -101,7 +101,15 @@ impl Authenticator {
     pub fn token(&self, token: &str, audiences: &[String]) -> Result<TokenUser, String> {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
         if let Some(user) = self.static_tokens.get(&digest) {
-            return Ok(TokenUser { user: user.clone(), audiences: Vec::new() });
+            // Such a token says nothing of who it is for: it is the API's own.
+            let own = self.keys().issuer();
+            return match audiences {
+                [] => Ok(TokenUser { user: user.clone(), audiences: Vec::new() }),
+                asked if asked.iter().any(|audience| audience == own) => {
+                    Ok(TokenUser { user: user.clone(), audiences: vec![own.to_owned()] })
+                }
+                _ => Err(format!("token audiences [{own:?}] is invalid for the target audiences {audiences:?}")),
+            };
         }
         if let Some(parts) = bootstrap_token::parts(token) {
             let user = bootstrap_token::user(parts, &self.store.snapshot())?;

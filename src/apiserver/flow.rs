@@ -115,24 +115,27 @@ impl FlowControl {
         self.current().classify(user, info)
     }
 
-    /// Waits for a seat.
+    /// Waits for a seat. Who is patient waits as long as it takes: mini's own components, which would take a refusal for
+    /// one of what they want, and have no limit of their own to how much they ask at once.
     ///
     /// # Errors
     /// There is none, and none came in time.
-    pub(crate) async fn enter(&self, flow: &Flow, mutating: bool) -> Result<Seat, Refusal> {
+    pub(crate) async fn enter(&self, flow: &Flow, mutating: bool, patient: bool) -> Result<Seat, Refusal> {
         let (level, schema) = (flow.level.name.clone(), flow.schema.name.clone());
         let place = Place { level, schema, of: flow.of.clone(), mutating };
-        let entry = self.seats.lock().enter(place);
+        let entry = self.seats.lock().enter(place, patient);
         match entry {
             Entry::Seat(place) => Ok(Seat { seats: self.seats.clone(), place: Some(place) }),
             Entry::Refused(refusal) => Err(refusal),
-            Entry::Wait(ticket) => match tokio::time::timeout(PATIENCE, ticket).await {
-                Ok(Ok(seat)) => Ok(seat),
-                _ => {
-                    self.seats.lock().gave_up(&flow.level.name, &flow.schema.name);
-                    Err(Refusal::TimeOut)
+            Entry::Wait(ticket) => {
+                match tokio::time::timeout(if patient { Duration::MAX } else { PATIENCE }, ticket).await {
+                    Ok(Ok(seat)) => Ok(seat),
+                    _ => {
+                        self.seats.lock().gave_up(&flow.level.name, &flow.schema.name);
+                        Err(Refusal::TimeOut)
+                    }
                 }
-            },
+            }
         }
     }
 

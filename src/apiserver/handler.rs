@@ -175,7 +175,7 @@ async fn filtered(
 ) -> Result<Response<Body>, Status> {
     authorize(server, &user, &info, &query, record.as_deref_mut())?;
     if !info.resource_request {
-        let Ok(_seat) = seat(server, flow, &info).await else { return Ok(too_many_requests()) };
+        let Ok(_seat) = seat(server, flow, &info, origin).await else { return Ok(too_many_requests()) };
         return other_path(server, &info, &query, &request);
     }
     let resource = resolve(server, &info)?;
@@ -196,17 +196,22 @@ async fn filtered(
     if let Some(record) = record {
         record.request_body(&call.headers, &call.info, &body);
     }
-    let Ok(_seat) = seat(server, flow, &call.info).await else { return Ok(too_many_requests()) };
+    let Ok(_seat) = seat(server, flow, &call.info, origin).await else { return Ok(too_many_requests()) };
     if call.info.long_running() {
         return verbs::dispatch(call, body).await;
     }
     in_time(verbs::dispatch(call, body)).await
 }
 
-async fn seat(server: &ApiServer, flow: Option<&Flow>, info: &RequestInfo) -> Result<Option<Seat>, Refusal> {
+async fn seat(
+    server: &ApiServer,
+    flow: Option<&Flow>,
+    info: &RequestInfo,
+    origin: Origin,
+) -> Result<Option<Seat>, Refusal> {
     let Some(flow) = flow else { return Ok(None) };
     let mutating = !matches!(info.verb.as_str(), "get" | "list" | "watch" | "head");
-    server.flow.enter(flow, mutating).await.map(Some)
+    server.flow.enter(flow, mutating, origin == Origin::Inside).await.map(Some)
 }
 
 /// Not a Status, as upstream: client-go tries again by code and header.

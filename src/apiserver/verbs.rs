@@ -21,6 +21,7 @@ pub(crate) use patch::APPLY;
 use crate::Call;
 use crate::body::Body;
 use crate::decode::Warnings;
+use crate::negotiate;
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use mini_api::{FieldError, Reason, Status};
@@ -59,7 +60,7 @@ async fn carry_out(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
     if call.resource.namespaced && call.info.namespace.is_empty() && !matches!(verb.as_str(), "list" | "watch") {
         return Err(method_not_allowed());
     }
-    let mut response = match (verb.as_str(), subresource.as_str()) {
+    let answer = match (verb.as_str(), subresource.as_str()) {
         ("get", "scale") => scale::get(call),
         ("update", "scale") => scale::update(call, body).await,
         ("patch", "scale") => scale::patch(call, body).await,
@@ -81,8 +82,14 @@ async fn carry_out(call: &Call, body: Bytes) -> Result<Response<Body>, Status> {
         ("delete", "") => delete::run(call, body).await,
         ("deletecollection", "") => deletecollection::run(call, body).await,
         _ => Err(method_not_allowed()),
-    }?;
-    warn(&mut response, &call.notices.take());
+    };
+    let notices = call.notices.take();
+    if notices.is_empty() {
+        return answer;
+    }
+    let failure = |status| negotiate::failure(call.headers.get(header::ACCEPT).cloned(), &status);
+    let mut response = answer.unwrap_or_else(failure);
+    warn(&mut response, &notices);
     Ok(response)
 }
 

@@ -12,6 +12,7 @@ pub mod net;
 pub mod pause;
 pub mod process;
 pub mod systemd;
+pub mod usage;
 
 pub use pause::pause;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-/// Room for lines that wait for the disk, in KiB. Who finds none waits: nothing is answered unrecorded.
+/// Room for lines that wait for the disk, in KiB. Who finds none waits: no event is dropped but by the end of the process.
 const ROOM: u32 = 32 * 1024;
 /// The time in a backup's name, in UTC.
 const STAMP: &str = "%Y-%m-%dT%H-%M-%S.%3f";

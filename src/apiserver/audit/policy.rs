@@ -135,7 +135,7 @@ impl Rule {
             return Err("rules cannot apply to both regular resources and non-resource URLs".to_owned());
         }
         for part in &self.resources {
-            if !part.group.is_empty()
+            if !matches!(part.group.as_str(), "" | "*")
                 && let Some(why) = names::is_dns1123_subdomain(&part.group).first()
             {
                 return Err(format!("group {:?}: {why}", part.group));
@@ -178,7 +178,8 @@ impl GroupResources {
             Some((own, sub)) => own == resource && sub == subresource,
         };
         let named = self.resource_names.is_empty() || self.resource_names.contains(&info.name);
-        self.group == info.group && (self.resources.is_empty() || named && self.resources.iter().any(means))
+        let group = self.group == "*" || self.group == info.group;
+        group && (self.resources.is_empty() || named && self.resources.iter().any(means))
     }
 }
 
@@ -199,7 +200,8 @@ mod tests {
              - {level: Request, verbs: [create], resources: [{group: apps}], namespaces: [a]}\n\
              - {level: RequestResponse, resources: [{resources: [configmaps], resourceNames: [c]}], omitManagedFields: true}\n\
              - {level: Metadata, userGroups: [dev], nonResourceURLs: ['/healthz*', /version]}\n\
-             - {level: Request, resources: [{resources: ['*']}]}\n",
+             - {level: Request, resources: [{resources: ['*']}]}\n\
+             - {level: Metadata, verbs: [delete], resources: [{group: '*', resources: [jobs]}]}\n",
         )
         .unwrap();
         let level = |user: &UserInfo, method: &str, path: &str| {
@@ -219,6 +221,8 @@ mod tests {
             (&jane, "GET", "/api/v1/namespaces/a/configmaps/d", Level::Request),
             (&jane, "GET", "/api/v1/namespaces/a/services/s/status", Level::Request),
             (&jane, "GET", "/healthz", Level::None),
+            (&jane, "DELETE", "/apis/batch/v1/namespaces/a/jobs/j", Level::Metadata),
+            (&jane, "DELETE", "/apis/batch/v1/namespaces/a/cronjobs/j", Level::None),
             (&dev, "GET", "/healthz/ping", Level::Metadata),
             (&dev, "GET", "/version", Level::Metadata),
             (&dev, "GET", "/versions", Level::None),

@@ -130,7 +130,8 @@ impl Seats {
             || level.executing < level.most && others + level.executing.max(level.least) < self.total
     }
 
-    pub(super) fn enter(&mut self, place: Place) -> Entry {
+    /// Who is patient is never refused.
+    pub(super) fn enter(&mut self, place: Place, patient: bool) -> Entry {
         let level = self.levels.entry(place.level.clone()).or_default();
         // Nobody overtakes those of their own level.
         let first = !level.limited || level.waiting() == 0;
@@ -141,6 +142,7 @@ impl Seats {
         let level = self.levels.entry(place.level).or_default();
         let key = (place.schema.clone(), place.of);
         let refusal = match level.room {
+            _ if patient => None,
             None => Some(Refusal::ConcurrencyLimit),
             Some((all, one)) => {
                 let full = |level: &LevelState| {

@@ -42,7 +42,7 @@ impl Room {
     }
 
     fn enter(&self, level: &str, of: &str) -> Entry {
-        self.0.lock().enter(place(level, of))
+        self.0.lock().enter(place(level, of), false)
     }
 
     fn wait(&self, level: &str, of: &str) -> Option<tokio::sync::oneshot::Receiver<Seat>> {
@@ -124,6 +124,9 @@ fn flows_take_turns_and_queues_are_bounded() {
     // Its hand of 6 queues of 50.
     assert_eq!(greedy.len(), 6 * 50);
     assert!(matches!(room.enter("global-default", "greedy"), Entry::Refused(Refusal::QueueFull)));
+    let patient = room.0.lock().enter(place("global-default", "greedy"), true);
+    assert!(matches!(patient, Entry::Wait(_)), "mini's own components are never refused");
+    drop(patient);
     // Somebody else comes late and is served first: they have no seat at all.
     let mut late = room.wait("global-default", "late").unwrap();
     assert!(ready(&mut late).is_none());

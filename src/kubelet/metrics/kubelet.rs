@@ -3,12 +3,8 @@
 use super::{Page, labels, number};
 use crate::agent::Agent;
 use k8s_cri::v1::{ContainerState, PodSandboxState};
+use mini_sys::usage::Usage;
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-
-/// The kernel counts a process' time in hundredths of a second, on every architecture we run on.
-const TICKS: f64 = 100.0;
-const PAGE: u64 = 4096;
 
 /// # Errors
 /// containerd does not say what runs.
@@ -67,21 +63,19 @@ fn operations(page: &mut Page, counts: &BTreeMap<&'static str, super::operations
 
 /// The whole of `mini`, which the kubelet is a part of.
 fn process(page: &mut Page) {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name may hold anything, so counting begins after it; the first word there is the third of all.
-    let after = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
-    let words: Vec<u64> = after.split_whitespace().map(|word| word.parse().unwrap_or_default()).collect();
-    let word = |at: usize| words.get(at - 3).copied().unwrap_or_default();
-    let machine = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let booted = machine.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or_default();
-    let files = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count) as u64;
-    let cpu = number(word(14) + word(15)) / TICKS;
-    page.one("process_cpu_seconds_total", "counter", "CPU time that mini has used, in seconds.", cpu);
-    page.one("process_open_fds", "gauge", "Open files of mini.", number(files));
-    page.one("process_resident_memory_bytes", "gauge", "Memory of mini.", number(word(24) * PAGE));
-    let started = number(booted) + number(word(22)) / TICKS;
-    page.one("process_start_time_seconds", "gauge", "When mini started, since 1970.", started);
-    page.one("process_virtual_memory_bytes", "gauge", "Addresses that mini has taken.", number(word(23)));
+    let used = Usage::own();
+    let rows = [
+        ("process_cpu_seconds_total", "counter", "CPU time that mini has used, in seconds.", used.cpu_seconds),
+        ("process_open_fds", "gauge", "Open files of mini.", used.open_files),
+        ("process_resident_memory_bytes", "gauge", "Memory of mini.", used.resident),
+        ("process_start_time_seconds", "gauge", "When mini started, since 1970.", used.started),
+        ("process_virtual_memory_bytes", "gauge", "Addresses that mini has taken.", used.addresses),
+    ];
+    for (name, kind, help, value) in rows {
+        if let Some(value) = value {
+            page.one(name, kind, help, value);
+        }
+    }
 }
 
 #[cfg(test)]

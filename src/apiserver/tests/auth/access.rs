@@ -116,6 +116,24 @@ async fn token_reviews_know_audiences() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_static_token_is_for_the_api_alone() {
+    let token = "of-a-file";
+    let server = Server::start_with(|config| {
+        config.static_tokens.insert(token.to_owned(), mini_apiserver::UserInfo::new("jane", &[]));
+    })
+    .await;
+    let review = async |audiences: Value| {
+        let object = j!({"kind": "TokenReview", "apiVersion": "authentication.k8s.io/v1",
+                         "spec": {"token": token, "audiences": audiences}});
+        server.create("/apis/authentication.k8s.io/v1/tokenreviews", object).await["status"].clone()
+    };
+    assert_eq!(review(j!([])).await["authenticated"], j!(true));
+    let good = review(j!(["vault", "https://issuer.test"])).await;
+    assert_eq!((&good["authenticated"], &good["audiences"]), (&j!(true), &j!(["https://issuer.test"])));
+    assert_ne!(review(j!(["vault"])).await["authenticated"], j!(true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn impersonation_needs_leave() {
     let server = Server::start().await;
     namespace(&server, "a").await;
