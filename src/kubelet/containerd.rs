@@ -190,6 +190,7 @@ impl Shared {
             .env("PATH", search_path())
             .env("TMPDIR", self.config.home())
             .env_remove("NOTIFY_SOCKET")
+            .env_remove(mini_sys::daemon::ALLOCATOR.0)
             .stdin(Stdio::null())
             .stdout(log.try_clone().map_err(failed)?)
             .stderr(log)
