@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 /// One row a line: `*` is for `-o wide` alone; after the name stand a type that is not `string`, and a format.
 const COLUMNS: &str = "\
+v1 ComponentStatus: Name:name, Status, Message, Error
 v1 ConfigMap: Name:name, Data, Age
 v1 Endpoints: Name:name, Endpoints, Age
 v1 Event: Last Seen, Type, Reason, Object, Subobject*, Source*, Message, First Seen*, Count*, Name:name*
