@@ -1,20 +1,40 @@
-//! Finding keys that one JSON object has twice: a parser that takes the last one hides them.
+//! Finding keys that one JSON object has twice: a parser that takes the last one hides them. And the order in which
+//! upstream's decoder comes upon these and upon unknown fields.
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// No more duplicates than this are reported.
 const REPORTED_MAX: usize = 100;
 
-/// The duplicate keys of a JSON text, each as `duplicate field "spec.replicas"`. A text that is no JSON has those found
-/// before the error.
+/// The duplicate keys of a JSON text in their order, each once as `duplicate field "spec.replicas"`. A text that is no
+/// JSON has those found before the error.
 #[must_use]
 pub fn duplicate_fields(body: &[u8]) -> Vec<String> {
-    let mut found = Vec::new();
+    odd_fields(body, &[])
+}
+
+/// The duplicate keys of a JSON text among its unknown fields, which `unknown` names as `unknown field "spec.x"`, in
+/// the order of the text. What is unknown is not looked into, nor is it told that it is there twice.
+#[must_use]
+pub fn odd_fields(body: &[u8], unknown: &[String]) -> Vec<String> {
+    let unknown: BTreeSet<&str> = unknown.iter().map(String::as_str).collect();
+    let mut found = Found { unknown: &unknown, odd: Vec::new() };
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let _ = Walk { path: None, found: &mut found }.deserialize(&mut deserializer);
-    found
+    let Found { mut odd, .. } = found;
+    // What the text writes another way is told last.
+    let untold: Vec<String> =
+        unknown.into_iter().filter(|field| !odd.iter().any(|told| told == field)).map(str::to_owned).collect();
+    odd.extend(untold);
+    odd
+}
+
+struct Found<'u> {
+    unknown: &'u BTreeSet<&'u str>,
+    odd: Vec<String>,
 }
 
 enum Step<'a> {
@@ -40,12 +60,12 @@ impl fmt::Display for Path<'_> {
     }
 }
 
-struct Walk<'a> {
+struct Walk<'a, 'u> {
     path: Option<&'a Path<'a>>,
-    found: &'a mut Vec<String>,
+    found: &'a mut Found<'u>,
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_> {
+impl<'de> DeserializeSeed<'de> for Walk<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -53,7 +73,7 @@ impl<'de> DeserializeSeed<'de> for Walk<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Walk<'_> {
+impl<'de> Visitor<'de> for Walk<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,18 +81,25 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut keys: Vec<Cow<'de, str>> = Vec::new();
+        let mut keys: BTreeMap<Cow<'de, str>, usize> = BTreeMap::new();
         while let Some(key) = map.next_key_seed(Key)? {
             let path = Path { parent: self.path, step: Step::Key(&key) };
-            map.next_value_seed(Walk { path: Some(&path), found: &mut *self.found })?;
-            keys.push(key);
-        }
-        keys.sort_unstable();
-        for pair in keys.chunk_by(|a, b| a == b).filter(|same| same.len() > 1) {
-            if let (Some(key), true) = (pair.first(), self.found.len() < REPORTED_MAX) {
-                let path = Path { parent: self.path, step: Step::Key(key) };
-                self.found.push(format!("duplicate field \"{path}\""));
+            let seen = keys.get(&key).copied().unwrap_or(0);
+            let unknown = !self.found.unknown.is_empty()
+                && self.found.unknown.contains(format!("unknown field \"{path}\"").as_str());
+            if self.found.odd.len() < REPORTED_MAX {
+                match (unknown, seen) {
+                    (true, 0) => self.found.odd.push(format!("unknown field \"{path}\"")),
+                    (false, 1) => self.found.odd.push(format!("duplicate field \"{path}\"")),
+                    _ => {}
+                }
             }
+            if unknown {
+                map.next_value::<serde::de::IgnoredAny>()?;
+            } else {
+                map.next_value_seed(Walk { path: Some(&path), found: &mut *self.found })?;
+            }
+            keys.insert(key, seen + 1);
         }
         Ok(())
     }
@@ -144,10 +171,20 @@ mod tests {
         assert_eq!(
             duplicate_fields(body),
             [
-                "duplicate field \"spec.list[1].b.c\"",
-                "duplicate field \"spec.list[1].b\"",
                 "duplicate field \"spec.replicas\"",
+                "duplicate field \"spec.list[1].b\"",
+                "duplicate field \"spec.list[1].b.c\"",
                 "duplicate field \"kind\"",
+            ]
+        );
+        let unknown = ["unknown field \"spec.list[1].b\"".to_owned(), "unknown field \"spec.z\"".to_owned()];
+        assert_eq!(
+            odd_fields(body, &unknown),
+            [
+                "duplicate field \"spec.replicas\"",
+                "unknown field \"spec.list[1].b\"",
+                "duplicate field \"kind\"",
+                "unknown field \"spec.z\"",
             ]
         );
         assert!(duplicate_fields(br#"{"a":{"a":[{"a":null},{"a":1.5}]}}"#).is_empty());
@@ -168,7 +205,9 @@ mod tests {
                 .map(|k| format!("duplicate field \"{k}\"")).collect();
             wanted.sort();
             wanted.dedup();
-            prop_assert_eq!(duplicate_fields(body.as_bytes()), wanted);
+            let mut found = duplicate_fields(body.as_bytes());
+            found.sort();
+            prop_assert_eq!(found, wanted);
         }
     }
 }

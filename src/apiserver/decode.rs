@@ -54,38 +54,32 @@ pub(crate) fn object(
             resource.kind
         )));
     }
-    let duplicates = match (fields, media) {
-        (FieldValidation::Ignore, _) | (_, Media::Protobuf) => Vec::new(),
-        (FieldValidation::Warn, Media::Yaml) => negotiate::yaml_duplicate(body).into_iter().collect(),
-        (FieldValidation::Strict, Media::Yaml) => {
-            let duplicate = negotiate::yaml_duplicate(body);
-            duplicate.map(|d| format!("yaml: unmarshal errors:\n  {d}")).into_iter().collect()
-        }
-        (_, Media::Json) => mini_resources::duplicate_fields(body),
+    // Upstream's decoder of its own kinds comes upon what is odd in the order of the text; else the parser comes first.
+    let odd = |unknown: Warnings| -> Warnings {
+        let twice = match (fields, media) {
+            (FieldValidation::Ignore, _) | (_, Media::Protobuf) => return unknown,
+            (_, Media::Json) if resource.custom.is_none() => return mini_resources::odd_fields(body, &unknown),
+            (_, Media::Json) => mini_resources::duplicate_fields(body),
+            (FieldValidation::Warn, Media::Yaml) => negotiate::yaml_duplicate(body).into_iter().collect(),
+            (FieldValidation::Strict, Media::Yaml) => {
+                let twice = negotiate::yaml_duplicate(body);
+                twice.map(|d| format!("yaml: unmarshal errors:\n  {d}")).into_iter().collect()
+            }
+        };
+        [twice, unknown].concat()
     };
-    let warnings = settle(resource, &mut value, duplicates, fields)?;
+    let warnings = settle(resource, &mut value, odd, fields)?;
     Ok((value, warnings))
 }
 
-/// Names the kind, normalizes, and does with odd fields what was asked.
+/// Names the kind, normalizes, and does with odd fields what was asked: `odd` makes them of those that are unknown.
 pub(crate) fn settle(
     resource: &Resource,
     value: &mut Value,
-    mut odd: Vec<String>,
+    odd: impl FnOnce(Warnings) -> Warnings,
     fields: FieldValidation,
 ) -> Result<Warnings, Status> {
-    let object = object_mut(value);
-    object.insert("apiVersion".to_owned(), resource.api_version().into());
-    object.insert("kind".to_owned(), resource.kind.clone().into());
-    // An empty list says something here, which normalizing would take away.
-    let reset = value.meta_mut().get("managedFields").filter(|entries| managers::is_reset(entries)).cloned();
-    let unknown = resource.normalize(value)?;
-    if let Some(reset) = reset {
-        value.meta_mut().insert("managedFields".to_owned(), reset);
-    }
-    // Of custom kinds, upstream's decoder learns of unknown fields after the parser.
-    let place = if resource.custom.is_some() { odd.len() } else { 0 };
-    odd.splice(place..place, unknown);
+    let mut odd = odd(normalize(resource, value)?);
     match fields {
         FieldValidation::Ignore => odd.clear(),
         FieldValidation::Strict if !odd.is_empty() => {
@@ -95,6 +89,20 @@ pub(crate) fn settle(
     }
     odd.extend((resource.hooks.warnings)(value));
     Ok(odd)
+}
+
+/// Names the kind and normalizes; answers the fields that are unknown.
+pub(crate) fn normalize(resource: &Resource, value: &mut Value) -> Result<Warnings, Status> {
+    let object = object_mut(value);
+    object.insert("apiVersion".to_owned(), resource.api_version().into());
+    object.insert("kind".to_owned(), resource.kind.clone().into());
+    // An empty list says something here, which normalizing would take away.
+    let reset = value.meta_mut().get("managedFields").filter(|entries| managers::is_reset(entries)).cloned();
+    let unknown = resource.normalize(value)?;
+    if let Some(reset) = reset {
+        value.meta_mut().insert("managedFields".to_owned(), reset);
+    }
+    Ok(unknown)
 }
 
 /// Where upstream keeps the internal form of a group's kinds.

@@ -22,7 +22,7 @@ mod table;
 pub use columns::{Column, SCALE, human_duration, scale_cells};
 pub use kinds::flow::bootstrap_flow;
 pub use kinds::pod::qos_class;
-pub use mini_api::duplicates::duplicate_fields;
+pub use mini_api::duplicates::{duplicate_fields, odd_fields};
 pub use registry::{Group, Registry};
 pub use resource::{Hooks, Resource, Subresource};
 pub use schema::ApplyNode;

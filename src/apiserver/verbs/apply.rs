@@ -78,7 +78,7 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
     let make = |old: Option<&Value>| -> Result<(Value, Warnings), Status> {
         let mut new = managed_fields::apply(call, subresource, old, &config.value, options.force)?;
         let mut warnings = config.warnings(options.fields)?;
-        warnings.extend(decode::settle(resource, &mut new, Vec::new(), FieldValidation::Ignore)?);
+        warnings.extend(decode::settle(resource, &mut new, |unknown| unknown, FieldValidation::Ignore)?);
         check_name(call, old, &new)?;
         Ok((new, warnings))
     };

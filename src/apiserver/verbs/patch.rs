@@ -10,7 +10,7 @@ use crate::negotiate::{self, Media, Output};
 use crate::options::{FieldValidation, WriteOptions};
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use mini_api::{Meta, Status, Value, patch};
+use mini_api::{FieldError, FieldPath, Meta, Status, Value, go, patch};
 use mini_resources::Resource;
 
 const JSON: &str = "application/json-patch+json";
@@ -58,6 +58,19 @@ impl Patch {
         }
     }
 
+    /// What its text has twice, and what an operation has no field for.
+    fn odd(&self, body: &[u8]) -> Warnings {
+        let twice = mini_resources::duplicate_fields(body);
+        let Self::Json(operations) = self else { return twice };
+        let mut odd = twice;
+        for (i, operation) in operations.as_array().into_iter().flatten().enumerate() {
+            let names = operation.as_object().into_iter().flatten().map(|(name, _)| name);
+            let unknown = names.filter(|name| !matches!(name.as_str(), "op" | "path" | "from" | "value"));
+            odd.extend(unknown.map(|name| format!("unknown field \"[{i}].{name}\"")));
+        }
+        odd.into_iter().map(|why| format!("json patch {why}")).collect()
+    }
+
     /// The object that the patch makes of `old`.
     pub(super) fn apply(&self, resource: &Resource, old: &Value) -> Result<Value, Status> {
         match self {
@@ -79,15 +92,12 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
     let output = Output::negotiate(&call.headers, &call.query)?;
     let options = WriteOptions::parse(call, "PatchOptions")?;
     let patch = Patch::parse(call, &body)?;
-    let duplicates = match options.fields {
-        FieldValidation::Ignore => Vec::new(),
-        _ => mini_resources::duplicate_fields(&body),
-    };
+    let odd = if options.fields == FieldValidation::Ignore { Vec::new() } else { patch.odd(&body) };
     let resource = &*call.resource;
     let change = |old: &Value| -> Result<(Value, Warnings), Status> {
         let mut new = patch.apply(resource, old)?;
         check_type(resource, &new)?;
-        let warnings = decode::settle(resource, &mut new, duplicates.clone(), options.fields)?;
+        let warnings = settle(resource, (&patch, old), &mut new, &odd, options.fields)?;
         if new.name() != old.name() {
             return Err(Status::bad_request(format!(
                 "the name of the object ({}) does not match the name on the URL ({})",
@@ -102,6 +112,39 @@ pub(super) async fn run(call: &Call, body: Bytes) -> Result<Response<Body>, Stat
     let mut response = get::answer(call, output, StatusCode::OK, &changed.bytes)?;
     super::warn(&mut response, &changed.warnings);
     Ok(response)
+}
+
+/// Normalizes what a patch has made, and does with odd fields what was asked.
+fn settle(
+    resource: &Resource,
+    (patch, old): (&Patch, &Value),
+    new: &mut Value,
+    odd: &[String],
+    fields: FieldValidation,
+) -> Result<Warnings, Status> {
+    let refused = |why: String| {
+        // Upstream shows what it could not read: the object, or of a strategic patch the patch as Go prints it.
+        let shown = match patch {
+            Patch::Json(_) | Patch::Merge(_) => patch.apply(resource, old).unwrap_or_default().to_string(),
+            Patch::Strategic(patch) => go::text(patch),
+        };
+        Status::invalid("", "", "", &[FieldError::invalid(&FieldPath::new("patch"), shown, why)])
+    };
+    let unknown = decode::normalize(resource, new).map_err(|status| {
+        let (kind, version) = (&resource.kind, &resource.version);
+        let prefix = format!("{kind} in version \"{version}\" cannot be handled as a {kind}: ");
+        refused(status.message.strip_prefix(&prefix).unwrap_or(&status.message).to_owned())
+    })?;
+    let mut odd = [odd, &unknown].concat();
+    match fields {
+        FieldValidation::Ignore => odd.clear(),
+        FieldValidation::Strict if !odd.is_empty() => {
+            return Err(refused(format!("strict decoding error: {}", odd.join(", "))));
+        }
+        FieldValidation::Strict | FieldValidation::Warn => {}
+    }
+    odd.extend((resource.hooks.warnings)(new));
+    Ok(odd)
 }
 
 /// A patch may name the kind, not change it.

@@ -130,7 +130,7 @@ async fn change(
             let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
             return Err(Status::invalid("autoscaling", "Scale", old.name(), &[error]));
         }
-        let warnings = decode::settle(&call.resource, &mut new, Vec::new(), options.fields)?;
+        let warnings = decode::settle(&call.resource, &mut new, |unknown| unknown, options.fields)?;
         Ok((new, warnings))
     };
     let owners = if apply::asked(call) { Owners::Given } else { Owners::Update("scale") };

@@ -40,7 +40,6 @@ impl Answer {
         (self.code, text("reason"), text("message"))
     }
 
-    #[allow(dead_code)]
     pub(crate) fn warnings(&self) -> Vec<&str> {
         self.headers.get_all("warning").iter().map(|value| value.to_str().unwrap()).collect()
     }

@@ -15,6 +15,7 @@ mod ingresses;
 mod lists;
 mod local;
 mod objects;
+mod odd_fields;
 mod patches;
 mod pod_security;
 mod protobuf;

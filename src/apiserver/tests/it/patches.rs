@@ -35,7 +35,7 @@ async fn patches_that_do_not_fit_are_refused() {
         (MERGE, json!([1]), 400),
         (MERGE, json!({"metadata": {"name": "b"}}), 400),
         (MERGE, json!({"metadata": {"resourceVersion": "1"}}), 409),
-        (MERGE, json!({"data": {"k": 1}}), 400),
+        (MERGE, json!({"data": {"k": 1}}), 422),
         ("application/apply-patch+cbor", json!({}), 415),
         (JSON, json!({}), 415),
     ] {
