@@ -74,6 +74,11 @@ fn share(root: &Path, parent: &str, shares: i64) {
         let dir = v1.join(relative);
         if fs::create_dir_all(&dir).is_ok() {
             let _ = fs::write(dir.join("cpu.shares"), shares.to_string());
+            // All pods together count as much as the machine has to give; one group's default is that of one core.
+            let cores = std::thread::available_parallelism().map_or(1, |n| i64::try_from(n.get()).unwrap_or(1));
+            if let Some(instance) = Path::new(relative).iter().next() {
+                let _ = fs::write(v1.join(instance).join("cpu.shares"), resources::shares(cores * 1000).to_string());
+            }
         }
     } else if root.join("cgroup.controllers").exists() {
         let dir = root.join(relative);
@@ -149,6 +154,8 @@ mod tests {
         fs::write(root.join("cpu/cpu.shares"), "1024").unwrap();
         share(&root, "/mini/pody", 512);
         assert_eq!(read("cpu/mini/pody/cpu.shares"), "512");
+        let cores = std::thread::available_parallelism().unwrap().get();
+        assert_eq!(read("cpu/mini/cpu.shares"), (cores * 1024).to_string());
         fs::remove_dir_all(&root).unwrap();
     }
 }

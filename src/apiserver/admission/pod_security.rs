@@ -1,7 +1,7 @@
 //! `PodSecurity`: what the labels of a namespace allow its pods, by upstream's pod security standards.
 //!
 //! Modes: `enforce` refuses pods, `warn` tells in warnings, also of the pods that a workload would make. `audit` is read
-//! and checked, but there is no audit log that it could be written to. Nobody is exempt.
+//! and checked, but not written to the audit log yet. Nobody is exempt.
 
 mod checks;
 
